@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from types import MappingProxyType
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -63,7 +62,7 @@ Listeners = Mapping[tuple[IPAddress, int], str]
 class Table:
     """What one source says at one moment. ``records`` is keyed by the name in lower case."""
 
-    records: Mapping[str, NameRecord] = MappingProxyType({})
-    listeners: Listeners = MappingProxyType({})
+    records: Mapping[str, NameRecord] = field(default_factory=dict)
+    listeners: Listeners = field(default_factory=dict)
     lenient: bool = False
     """Whether a pair ``a_b.mesh``/``a.b.mesh`` at one VIP means that dots and underscores are interchangeable."""
