@@ -60,9 +60,7 @@ class Rules:
 
     def digest(self) -> bytes:
         """Give octets that differ when the same records would compile to other entries."""
-        return repr(
-            (FORMAT, sorted(self.zones), sorted(map(str, self.reverse)), self.mapped_v6, self.srv)
-        ).encode()
+        return repr((FORMAT, sorted(self.zones), sorted(map(str, self.reverse)), self.mapped_v6, self.srv)).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +136,7 @@ def compile_pointers(address: IPAddress, names: Sequence[str], rules: Rules) -> 
     zone = zone_of(name, rules.reverse_zones)
     if zone is not None and name != zone:
         owners += _between(owner, to_wire(zone))
-    return Entries(
-        {rrset_key(owner, PTR): rrset(PTR, PTR_TTL, [to_wire(target) for target in targets])}, tuple(owners)
-    )
+    return Entries({rrset_key(owner, PTR): rrset(PTR, PTR_TTL, [to_wire(target) for target in targets])}, tuple(owners))
 
 
 def _between(owner: bytes, apex: bytes) -> list[bytes]:
