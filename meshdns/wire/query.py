@@ -52,7 +52,7 @@ class Query(NamedTuple):
         return self.flags >> 11 & 15
 
 
-class _DefectError(Exception):
+class DefectError(Exception):
     """The message ends or lies at this point; the OPT that was read before it, if any."""
 
     def __init__(self, what: str, opt: Edns | None = None) -> None:
@@ -76,16 +76,16 @@ def parse_query(message: bytes) -> Query | None:
     fault: str | None = None
     try:
         if counts[0] != 1:
-            raise _DefectError(f"{counts[0]} questions")  # RFC 9619 §4
+            raise DefectError(f"{counts[0]} questions")  # RFC 9619 §4
         end = _question_end(message)
         question = message[QUESTION_OFFSET:end]
         # Length octets are ≤ 63, below every letter, so folding cannot touch them; the type behind the name it could.
         name = question[:-4].lower()
         qtype, qclass = int.from_bytes(question[-4:-2], "big"), int.from_bytes(question[-2:], "big")
         if counts[1] or counts[2]:
-            raise _DefectError("records in the answer or authority section")
+            raise DefectError("records in the answer or authority section")
         edns = _additional(message, end, counts[3])
-    except _DefectError as defect:
+    except DefectError as defect:
         fault, edns = defect.what, defect.opt
     return Query(message[:2], flags, name, question, qtype, qclass, edns, fault)
 
@@ -94,39 +94,39 @@ def _question_end(message: bytes) -> int:
     at, size = QUESTION_OFFSET, len(message)
     while True:
         if at >= size:
-            raise _DefectError("question cut short")
+            raise DefectError("question cut short")
         length = message[at]
         if length > 63:
-            raise _DefectError("pointer or unknown label type in the question")
+            raise DefectError("pointer or unknown label type in the question")
         at += 1 + length
         if at - QUESTION_OFFSET > MAX_NAME:
-            raise _DefectError("name longer than 255 octets")
+            raise DefectError("name longer than 255 octets")
         if not length:
             break
     if at + 4 > size:
-        raise _DefectError("question cut short")
+        raise DefectError("question cut short")
     return at + 4
 
 
 def _additional(message: bytes, at: int, count: int) -> Edns | None:
     """Walk the additional section to the message's end; give its OPT when it has one."""
     if count > MAX_ADDITIONAL:
-        raise _DefectError(f"{count} additional records")
+        raise DefectError(f"{count} additional records")
     found: Edns | None = None
     for _ in range(count):
         start = at
-        at = _name_end(message, at)
+        at = name_end(message, at)
         if at + 10 > len(message):
-            raise _DefectError("additional record cut short", found)
+            raise DefectError("additional record cut short", found)
         rtype = message[at] << 8 | message[at + 1]
         fixed, data = at + 2, at + 10
         at = data + (message[at + 8] << 8 | message[at + 9])
         if at > len(message):
-            raise _DefectError("additional record cut short", found)
+            raise DefectError("additional record cut short", found)
         if rtype != OPT:
             continue
         if found is not None:
-            raise _DefectError("two OPT records", found)  # RFC 6891 §6.1.1
+            raise DefectError("two OPT records", found)  # RFC 6891 §6.1.1
         found = Edns(
             size=message[fixed] << 8 | message[fixed + 1],
             version=message[fixed + 3],
@@ -134,10 +134,10 @@ def _additional(message: bytes, at: int, count: int) -> Edns | None:
             options=(),
         )
         if message[start]:
-            raise _DefectError("OPT owner is not the root", found)
+            raise DefectError("OPT owner is not the root", found)
         found = found._replace(options=_options(message[data:at], found))
     if at != len(message):
-        raise _DefectError("octets after the last record", found)
+        raise DefectError("octets after the last record", found)
     return found
 
 
@@ -147,36 +147,39 @@ def _options(rdata: bytes, opt: Edns) -> tuple[tuple[int, bytes], ...]:
     while at < size:
         end = at + 4 + (rdata[at + 2] << 8 | rdata[at + 3]) if at + 4 <= size else size + 1
         if end > size:
-            raise _DefectError("EDNS option runs past its record", opt)
+            raise DefectError("EDNS option runs past its record", opt)
         options.append((rdata[at] << 8 | rdata[at + 1], rdata[at + 4 : end]))
         at = end
     return tuple(options)
 
 
-def _name_end(message: bytes, at: int) -> int:
-    """Give where the name at *at* ends; its pointers are checked to lead backwards, a bounded number of times."""
+def name_end(message: bytes, at: int) -> int:
+    """Give where the name at *at* ends.
+
+    Raises DefectError unless its pointers lead backwards, a bounded number of times (RFC 1035 §4.1.4).
+    """
     end = 0
     used = 0
     jumps = 0
     while True:
         if at >= len(message):
-            raise _DefectError("name cut short")
+            raise DefectError("name cut short")
         length = message[at]
         if length >= 0xC0:
             if at + 1 >= len(message):
-                raise _DefectError("pointer cut short")
+                raise DefectError("pointer cut short")
             target = (length & 0x3F) << 8 | message[at + 1]
             end = end or at + 2
             jumps += 1
             if target >= at or target < HEADER or jumps > MAX_POINTERS:
-                raise _DefectError("pointer that leads nowhere")
+                raise DefectError("pointer that leads nowhere")
             at = target
             continue
         if length > 63:
-            raise _DefectError("unknown label type")
+            raise DefectError("unknown label type")
         at += 1 + length
         used += 1 + length
         if used > MAX_NAME:
-            raise _DefectError("name longer than 255 octets")
+            raise DefectError("name longer than 255 octets")
         if not length:
             return end or at
