@@ -4,7 +4,7 @@ Each message names the thing at fault (a packet's defect, a resource, a key, a f
 are translated once, in the room that owns the library they come from.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class MeshdnsError(Exception):
@@ -29,13 +29,21 @@ class StoreError(MeshdnsError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong in a configuration: the key (``sources[1].path``) and what is wrong with it."""
+    """One thing wrong in a configuration: the key (``sources[1].path``) and what is wrong with it.
+
+    line: in the file, from 1, where known; it takes no part in equality.
+    """
 
     key: str
     problem: str
+    line: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"{self.key}: {self.problem}" if self.key else self.problem
+
+    def at(self, path: str) -> str:
+        """Give the fault as one line that begins with the place: ``meshdns.yaml:12: zones[0]: …``."""
+        return f"{path}: {self}" if self.line is None else f"{path}:{self.line}: {self}"
 
 
 class ConfigError(MeshdnsError):
@@ -44,4 +52,4 @@ class ConfigError(MeshdnsError):
     def __init__(self, path: str, faults: tuple[Fault, ...]) -> None:
         self.path = path
         self.faults = faults
-        super().__init__("\n".join(f"{path}: {fault}" for fault in faults))
+        super().__init__("\n".join(fault.at(path) for fault in faults))
