@@ -13,7 +13,7 @@ from typing import Any
 
 from yaml import AliasEvent, MappingStartEvent, MarkedYAMLError, ScalarEvent, YAMLError
 from yaml.cyaml import CSafeLoader
-from yaml.events import DocumentStartEvent, Event, MappingEndEvent, SequenceEndEvent, StreamEndEvent
+from yaml.events import DocumentStartEvent, MappingEndEvent, SequenceEndEvent, StreamEndEvent
 
 from meshdns.errors import Fault
 
@@ -113,8 +113,8 @@ def _plain_words(text: str, error: MarkedYAMLError, line: int | None) -> str:
 class _Builder:
     """Events → values. One per document: anchors live here."""
 
-    def __init__(self, next_event: Callable[[], Event]) -> None:
-        self._next = next_event
+    def __init__(self, next_event: Callable[[], Any]) -> None:
+        self._next = next_event  # Any: the stubs give every event the attributes of none
         self._anchors: dict[str, Any] = {}
 
     def document(self) -> Any:
@@ -129,7 +129,7 @@ class _Builder:
             raise DocumentError("a second document begins here ('---'); one is expected", _line(event))
         return value
 
-    def _value(self, event: Event, depth: int) -> Any:
+    def _value(self, event: Any, depth: int) -> Any:
         kind = type(event)
         if kind is ScalarEvent:
             value = _scalar(event)
@@ -147,7 +147,7 @@ class _Builder:
             self._anchors[event.anchor] = value
         return value
 
-    def _mapping(self, start: Event, depth: int) -> YamlMapping:
+    def _mapping(self, start: Any, depth: int) -> YamlMapping:
         mapping = YamlMapping(_line(start))
         lines = mapping.lines
         next_event = self._next
@@ -166,7 +166,7 @@ class _Builder:
                 mapping[key] = value
         return mapping
 
-    def _list(self, start: Event, depth: int) -> YamlList:
+    def _list(self, start: Any, depth: int) -> YamlList:
         items = YamlList(_line(start))
         while type(event := self._next()) is not SequenceEndEvent:
             items.lines.append(_line(event))
@@ -174,11 +174,11 @@ class _Builder:
         return items
 
 
-def _line(event: Event) -> int:
+def _line(event: Any) -> int:
     return int(event.start_mark.line) + 1
 
 
-def _scalar(event: ScalarEvent) -> Any:
+def _scalar(event: Any) -> Any:
     value: str = event.value
     if event.tag not in _TEXT_TAGS:
         raise DocumentError(f"the tag {event.tag!r} is not understood here", _line(event))
