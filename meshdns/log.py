@@ -159,7 +159,8 @@ class LineHandler(logging.Handler):
 def line(text: str, level: str, name: str, created: float) -> bytes:
     """Give one line of the log, at most ``MAX_LINE`` octets. created: unix seconds."""
     seconds, milliseconds = divmod(round(created * 1000), 1000)
-    whole = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{milliseconds:03d}Z {level} {name}: {text.translate(_CONTROL)}"
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    whole = f"{moment}.{milliseconds:03d}Z {level} {name}: {text.translate(_CONTROL)}"
     octets = whole.encode("utf-8", "backslashreplace")
     if len(octets) >= MAX_LINE:
         octets = octets[: MAX_LINE - 4].decode("utf-8", "ignore").encode() + "…".encode()
