@@ -1,0 +1,196 @@
+"""Names and listeners, decoded apart, joined: the table, with the ports and the service of every name."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
+
+from meshdns.inventory.dns_document import Document
+from meshdns.inventory.kri import parse_kri
+from meshdns.inventory.name import dotted, zone_of
+from meshdns.inventory.record import IPAddress, NameRecord, Port, Table
+from meshdns.xds.decode.kuma import Outbound, Piece
+
+_SERVICE_PORT = re.compile(r"_svc_([0-9]{1,5})\Z")
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A table and what an operator should know of it; skipped and notices as in a Document."""
+
+    table: Table
+    skipped: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+def has_table(pieces: Iterable[Piece]) -> bool:
+    """Tell whether any of *pieces* carries a table of names."""
+    return any(piece.table is not None for piece in pieces)
+
+
+def join(
+    pieces: Mapping[str, Piece],
+    *,
+    zones: Sequence[str],
+    service_vip_port: int = 80,
+    previous: Table | None = None,
+) -> Joined:
+    """Make the table of *pieces* (by listener name).
+
+    zones: of the instance, which tell a service's own names from an ExternalService's host. service_vip_port: the
+    port that stands for whatever port a legacy service has. previous: the last table, to notice names that moved.
+    """
+    ordered = [pieces[name] for name in sorted(pieces)]  # SotW sends listeners in random order
+    document = _document(ordered)
+    skipped = [*document.skipped, *(line for piece in ordered for line in piece.skipped)]
+    notices = [*document.notices]
+
+    by_place: dict[tuple[IPAddress, int], Outbound] = {}
+    for piece in ordered:
+        if piece.outbound is not None:
+            for place in piece.outbound.places:
+                by_place.setdefault(place, piece.outbound)
+    by_vip: dict[IPAddress, list[tuple[int, Outbound]]] = defaultdict(list)
+    for (address, number), outbound in sorted(by_place.items(), key=lambda item: item[0][1]):
+        by_vip[_plain(address)].append((number, outbound))
+
+    names_of: dict[IPAddress, list[str]] = defaultdict(list)
+    vips_of: dict[str, tuple[IPAddress, ...]] = {}
+    for key, record in document.records.items():
+        vips_of[key] = tuple(dict.fromkeys(_plain(address) for address in record.addresses))
+        for vip in vips_of[key]:
+            names_of[vip].append(key)
+    ports_of = {vip: _ports(by_vip.get(vip, []), names, zones, service_vip_port) for vip, names in names_of.items()}
+
+    records: dict[str, NameRecord] = {}
+    for key, record in document.records.items():
+        ports = ports_of[vips_of[key][0]]
+        if len(vips_of[key]) > 1:
+            merged: dict[int, Port] = {}
+            for vip in vips_of[key]:
+                for port in ports_of[vip]:
+                    merged.setdefault(port.number, port)
+            ports = tuple(sorted(merged.values(), key=lambda port: port.number))
+        records[key] = replace(record, ports=ports, service=_service(key, ports, zones))
+
+    if by_place:
+        notices.extend(_without_listener(names_of, by_vip, document))
+    if previous is not None:
+        notices.extend(_moved(records, previous.records))
+    listeners = {place: outbound.service for place, outbound in by_place.items()}
+    return Joined(Table(records, listeners, lenient=True), tuple(skipped), tuple(notices))
+
+
+def _document(pieces: Sequence[Piece]) -> Document:
+    """Give the one table of names: the ``/dns`` document wins over a ``dns_filter``."""
+    tables = [piece.table for piece in pieces if piece.table is not None]
+    for table in tables:
+        if table.encoding == "dynconf":
+            return table.document
+    return tables[0].document if tables else Document({})
+
+
+def _ports(
+    outbounds: Sequence[tuple[int, Outbound]], names: Sequence[str], zones: Sequence[str], service_vip_port: int
+) -> tuple[Port, ...]:
+    return tuple(
+        Port(
+            number,
+            outbound.service,
+            number == service_vip_port and _is_placeholder(number, outbound, outbounds, names, zones),
+        )
+        for number, outbound in outbounds
+    )
+
+
+def _is_placeholder(
+    number: int,
+    outbound: Outbound,
+    outbounds: Sequence[tuple[int, Outbound]],
+    names: Sequence[str],
+    zones: Sequence[str],
+) -> bool:
+    """Tell whether *number*, the port that every legacy VIP has, stands for another port of the service.
+
+    Never for VirtualOutbounds, crossMesh gateways (their names are not the service's own, their tags more than
+    one) and KRI listeners.
+    """
+    if not outbound.tagged:
+        return False
+    own_names = _own_names(outbound.service, zones)
+    if own_names.isdisjoint(names):
+        # the VIP of an ExternalService's host: its real ports, and this one unless it is one of them
+        host = any(zone_of(name, zones) is None for name in names)
+        return host and any(other != number and more.service == outbound.service for other, more in outbounds)
+    match = _SERVICE_PORT.search(outbound.service)
+    return match is None or int(match[1]) != number
+
+
+def _own_names(service: str, zones: Sequence[str]) -> set[str]:
+    """Give both spellings of a ``kuma.io/service`` as a name, in every zone."""
+    names: set[str] = set()
+    for zone in zones:
+        name = f"{service}.{zone}".lower()
+        names.update((name, dotted(name, zone)))
+    return names
+
+
+def _service(name: str, ports: Sequence[Port], zones: Sequence[str]) -> str | None:
+    """Give the service of *name*: the one that it spells, else that of the lowest port."""
+    if not ports:
+        return None
+    target = ports[0].target
+    if len(ports) > 1:
+        for port in ports:
+            if port.target != target and name in _own_names(port.target, zones):
+                target = port.target
+                break
+    kri = parse_kri(target)
+    return str(kri.resource) if kri is not None else target
+
+
+def _without_listener(
+    names_of: Mapping[IPAddress, Sequence[str]],
+    by_vip: Mapping[IPAddress, object],
+    document: Document,
+) -> Iterable[str]:
+    for vip, keys in names_of.items():
+        if vip not in by_vip:
+            names = [document.records[key].name for key in keys]
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            yield f"no listener at {vip}, the address of {', '.join(names[:_SHOWN])}{more}: no port accepts there"
+
+
+def _moved(records: Mapping[str, NameRecord], before: Mapping[str, NameRecord]) -> Iterable[str]:
+    """Name what went from one pool of VIPs to another: a name that two resources claim changes its ports too."""
+    for key, record in records.items():
+        old = before.get(key)
+        if old is None or old.addresses == record.addresses:
+            continue
+        was, now = old.addresses[0], record.addresses[0]
+        if _pool(was) != _pool(now):
+            yield (
+                f"name {record.name!r} moved from {was} (ports {_numbers(old)}, {old.service or 'no service'}) "
+                f"to {now} (ports {_numbers(record)}, {record.service or 'no service'}), another pool of addresses"
+            )
+
+
+def _pool(address: IPAddress) -> tuple[int, int]:
+    """Give the pool of a VIP: Kuma's kinds of services allocate from a /8 (IPv4) or a /64 (IPv6) each."""
+    plain = _plain(address)
+    if isinstance(plain, IPv4Address):
+        return 4, int(plain) >> 24
+    return 6, int(plain) >> 64
+
+
+def _numbers(record: NameRecord) -> str:
+    return ", ".join(str(port.number) for port in record.ports) or "none"
+
+
+def _plain(address: IPAddress) -> IPAddress:
+    """Give the IPv4 address inside an IPv4-mapped one: the kernel maps it, so its listener is that of IPv4."""
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
