@@ -66,11 +66,6 @@ def is_mapped(address: IPAddress) -> bool:
     return isinstance(address, IPv6Address) and address.ipv4_mapped is not None
 
 
-def reverse_name(address: IPAddress) -> str:
-    """Give the PTR owner name of *address* (RFC 1035 §3.5, RFC 3596 §2.5)."""
-    return address.reverse_pointer
-
-
 def reverse_zones(network: IPv4Network | IPv6Network) -> tuple[str, ...]:
     """Give the reverse zones that together cover *network*, cut at octets (IPv4) or nibbles (IPv6)."""
     step, suffix = (8, "in-addr.arpa") if isinstance(network, IPv4Network) else (4, "ip6.arpa")

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 
 ROOT = b"\0"
 
+_LENGTHS = [bytes((length,)) for length in range(64)]
+
 
 def to_wire(name: str) -> bytes:
     """Give *name* (checked text, no escapes, with or without final dot) in lower-case wire form."""
-    labels = [label for label in name.lower().split(".") if label]
-    return b"".join(bytes((len(label),)) + label.encode("ascii") for label in labels) + ROOT
+    octets = name.lower().encode("ascii").split(b".")
+    return b"".join([_LENGTHS[len(label)] + label for label in octets if label]) + ROOT
 
 
 def to_text(wire: bytes) -> str:

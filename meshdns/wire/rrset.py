@@ -47,7 +47,9 @@ def record(rtype: int, ttl: int, rdata: bytes, *, owner: bytes = AT_QUESTION) ->
 
 def rrset(rtype: int, ttl: int, rdatas: Sequence[bytes]) -> bytes:
     """Give an RRset as the store keeps it: a two-octet count, then the records, all owned by the question's name."""
-    return len(rdatas).to_bytes(2, "big") + b"".join(record(rtype, ttl, rdata) for rdata in rdatas)
+    head = struct.pack("!2sHHI", AT_QUESTION, rtype, IN, ttl)
+    count = len(rdatas).to_bytes(2, "big")
+    return count + b"".join([head + len(rdata).to_bytes(2, "big") + rdata for rdata in rdatas])
 
 
 def srv_rdata(port: int, target: bytes) -> bytes:

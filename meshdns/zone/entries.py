@@ -13,12 +13,12 @@ Keys that are no names begin with an octet that no label length can be (≥ 0x40
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import IPv4Network, IPv6Network
 
-from meshdns.inventory.name import dotted, is_mapped, reverse_name, reverse_zones, zone_of
+from meshdns.inventory.name import dotted, is_mapped, reverse_zones, zone_of
 from meshdns.inventory.record import IPAddress, NameRecord
-from meshdns.wire.name import parents, to_wire
+from meshdns.wire.name import to_wire
 from meshdns.wire.rrset import AAAA, PTR, SRV, A, rrset, srv_rdata
 
 LENIENT = b"\xff"
@@ -36,8 +36,16 @@ MAX_POINTERS = 32
 PTR_TTL = 30
 """Seconds; as short as the names' own default, for the same reason: a VIP moves."""
 
+MAX_SRV = 100
+"""SRV records of one name: a 64 KiB message holds them all with targets of any length."""
+
 FORMAT = 1
 """To be raised when what ``compile_record`` gives for the same record changes: stores are then compiled anew."""
+
+_A, _AAAA, _PTR = (rtype.to_bytes(2, "big") for rtype in (A, AAAA, PTR))
+_OCTETS = [bytes((len(str(octet)),)) + str(octet).encode() for octet in range(256)]
+_NIBBLES = [b"\x01%x\x01%x" % (octet & 15, octet >> 4) for octet in range(256)]
+_IN_ADDR_ARPA, _IP6_ARPA = to_wire("in-addr.arpa"), to_wire("ip6.arpa")
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,16 @@ class Rules:
     def reverse_zones(self) -> tuple[str, ...]:
         """Every reverse zone that is ours, as text."""
         return tuple(zone for network in self.reverse for zone in reverse_zones(network))
+
+    @cached_property
+    def apexes(self) -> frozenset[bytes]:
+        """The zones in wire form."""
+        return frozenset(map(to_wire, self.zones))
+
+    @cached_property
+    def reverse_apexes(self) -> frozenset[bytes]:
+        """The reverse zones in wire form."""
+        return frozenset(map(to_wire, self.reverse_zones))
 
     def digest(self) -> bytes:
         """Give octets that differ when the same records would compile to other entries."""
@@ -93,31 +111,33 @@ def compile_record(record: NameRecord, rules: Rules, *, lenient: bool) -> Entrie
     lenient: whether its other spelling is served from the same VIP, so that every mixture is an alias of it.
     A record outside our zones is known by its own name alone: no name above it is affected.
     """
-    name = record.name.lower()
-    owner = to_wire(name)
+    owner = to_wire(record.name)
     rrsets: dict[bytes, bytes] = {}
-    v4 = [address.packed for address in record.addresses if address.version == 4]
-    v6 = [
-        address.packed
-        for address in record.addresses
-        if address.version == 6 and (rules.mapped_v6 or not is_mapped(address))
-    ]
+    v4: list[bytes] = []
+    v6: list[bytes] = []
+    for address in record.addresses:
+        if address.version == 4:
+            v4.append(address.packed)
+        elif rules.mapped_v6 or not is_mapped(address):
+            v6.append(address.packed)
     if v4:
-        rrsets[rrset_key(owner, A)] = rrset(A, record.ttl, v4)
+        rrsets[owner + _A] = rrset(A, record.ttl, v4)
     if v6:
-        rrsets[rrset_key(owner, AAAA)] = rrset(AAAA, record.ttl, v6)
+        rrsets[owner + _AAAA] = rrset(AAAA, record.ttl, v6)
     if rules.srv and record.ports:
-        ports = [srv_rdata(port.number, owner) for port in record.ports]
+        ports = [srv_rdata(port.number, owner) for port in record.ports[:MAX_SRV]]
         rrsets[rrset_key(owner, SRV)] = rrset(SRV, record.ttl, ports)
-    owners = [owner]
-    zone = zone_of(name, rules.zones)
-    if zone is not None and name != zone:
-        apex = to_wire(zone)
-        owners += _between(owner, apex)
-        if lenient:
-            every_dot = to_wire(dotted(name, zone))
-            owners += [LENIENT + spelled for spelled in (every_dot, *_between(every_dot, apex))]
-    if name.startswith("*."):
+    parent = owner[1 + owner[0] :]
+    above = _to_apex(parent, rules.apexes)
+    if above is None:
+        return Entries(rrsets, (owner, WILDCARDS) if record.name.startswith("*.") else (owner,))
+    owners = [owner, *above]
+    if lenient:
+        name = record.name.lower()
+        every_dot = to_wire(dotted(name, zone_of(name, rules.zones) or name))
+        owners.append(LENIENT + every_dot)
+        owners += [LENIENT + mark for mark in _to_apex(every_dot[1 + every_dot[0] :], rules.apexes) or ()]
+    if record.name.startswith("*."):
         owners.append(WILDCARDS)
     return Entries(rrsets, tuple(owners))
 
@@ -130,16 +150,27 @@ def compile_pointers(address: IPAddress, names: Sequence[str], rules: Rules) -> 
     targets = sorted({name.lower() for name in names if not name.startswith("*")})[:MAX_POINTERS]
     if is_mapped(address) or not targets:
         return None
-    name = reverse_name(address)
-    owner = to_wire(name)
-    owners = [owner]
-    zone = zone_of(name, rules.reverse_zones)
-    if zone is not None and name != zone:
-        owners += _between(owner, to_wire(zone))
-    return Entries({rrset_key(owner, PTR): rrset(PTR, PTR_TTL, [to_wire(target) for target in targets])}, tuple(owners))
+    owner = reverse_owner(address)
+    rrsets = {owner + _PTR: rrset(PTR, PTR_TTL, [to_wire(target) for target in targets])}
+    return Entries(rrsets, (owner, *(_to_apex(owner[1 + owner[0] :], rules.reverse_apexes) or ())))
 
 
-def _between(owner: bytes, apex: bytes) -> list[bytes]:
-    """Give the names above *owner* and below *apex*: the apex needs no mark, it always exists."""
-    limit = len(apex)
-    return [name for name in parents(owner) if len(name) > limit]
+def reverse_owner(address: IPAddress) -> bytes:
+    """Give the owner of an address's PTR records in wire form (RFC 1035 §3.5, RFC 3596 §2.5)."""
+    if address.version == 4:
+        return b"".join([_OCTETS[octet] for octet in reversed(address.packed)]) + _IN_ADDR_ARPA
+    return b"".join([_NIBBLES[octet] for octet in reversed(address.packed)]) + _IP6_ARPA
+
+
+@lru_cache(65_536)
+def _to_apex(name: bytes, apexes: frozenset[bytes]) -> tuple[bytes, ...] | None:
+    """Give *name* and the names above it that lie below the nearest of *apexes*, or None if it is under none.
+
+    The apex itself needs no mark: it always exists. Most names share their parents, so most calls are one look-up.
+    """
+    if name in apexes:
+        return ()
+    if not name[0]:
+        return None
+    above = _to_apex(name[1 + name[0] :], apexes)
+    return None if above is None else (name, *above)
