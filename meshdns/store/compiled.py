@@ -1,0 +1,204 @@
+"""What lookups read, kept equal to the merged records: the databases ``zone``, ``addresses`` and ``twins``.
+
+A push of a few names recompiles these and what hangs on them: the other spelling of each (see ``find_pairs``) and
+the PTR entries of each address they had or have. A push that changes most names is cheaper done from scratch. Both
+ways give the same entries.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from meshdns.inventory.record import IPAddress
+from meshdns.store.batch import Batch
+from meshdns.store.merge import Winner
+from meshdns.store.record_codec import unpacked
+from meshdns.store.schema import ReadTransaction, Store
+from meshdns.zone.entries import DELIVERED_KEY, Entries, Rules, compile_pointers, compile_record, twin
+
+Winners = Mapping[str, Winner]
+
+UNPOINTED = "~"
+"""Before a name in ``addresses``: it resolves to the address, but its other spelling stands in the PTR entry.
+
+No name that can be served contains it.
+"""
+
+_NOTHING = Entries({}, ())
+
+
+class Pairs(NamedTuple):
+    """Names that match leniently, and those of them that are the spelling with underscores."""
+
+    lenient: frozenset[str]
+    underscored: frozenset[str]
+
+
+def find_pairs(winners: Winners, lenient_sources: Collection[int], rules: Rules) -> Pairs:
+    """Find each name with underscores whose dotted spelling is served too, by one lenient source, from equal VIPs."""
+    lenient = set()
+    underscored = set()
+    for name, winner in winners.items():
+        if "_" not in name or winner.source not in lenient_sources or (other := twin(name, rules)) is None:
+            continue
+        dotted = winners.get(other)
+        if (
+            dotted is not None
+            and dotted.source == winner.source
+            and _same_addresses(dotted.record.addresses, winner.record.addresses)
+        ):
+            lenient |= {name, other}
+            underscored.add(name)
+    return Pairs(frozenset(lenient), frozenset(underscored))
+
+
+def closure(store: Store, txn: ReadTransaction, names: Iterable[str], rules: Rules) -> set[str]:
+    """Give *names* and every other spelling of each, as far as it is served now: what must be compiled together."""
+    together = set(names)
+    together |= {other for name in together if (other := twin(name, rules)) is not None}
+    for name in list(together):
+        together.update(_lines(txn.get(name.encode(), db=store.databases["twins"])))
+    return together
+
+
+def update(
+    batch: Batch,
+    rules: Rules,
+    lenient_sources: Collection[int],
+    *,
+    before: Winners,
+    after: Winners,
+    names: Iterable[str],
+) -> int:
+    """Bring the entries of *names* from *before* to *after*; give by how many the served names grew.
+
+    names: closed under ``closure``, both before and after.
+    """
+    pairs_before = find_pairs(before, lenient_sources, rules)
+    pairs_after = find_pairs(after, lenient_sources, rules)
+    marks: Counter[bytes] = Counter()
+    moved: dict[bytes, dict[str, bool | None]] = {}
+    grown = 0
+    for name in sorted(names):
+        old, new = before.get(name), after.get(name)
+        grown += (new is not None) - (old is not None)
+        if (old is None) != (new is None) and (other := twin(name, rules)) is not None:
+            _edit_lines(batch, "twins", other.encode(), {name: None if new is None else name})
+        old_hidden, new_hidden = name in pairs_before.underscored, name in pairs_after.underscored
+        old_lenient, new_lenient = name in pairs_before.lenient, name in pairs_after.lenient
+        same = old is not None and new is not None and old.record == new.record
+        if same and (old_hidden, old_lenient) == (new_hidden, new_lenient):
+            continue
+        _replace(
+            batch,
+            compile_record(old.record, rules, lenient=old_lenient) if old else _NOTHING,
+            compile_record(new.record, rules, lenient=new_lenient) if new else _NOTHING,
+            marks,
+        )
+        for address in old.record.addresses if old else ():
+            moved.setdefault(address.packed, {})[name] = None
+        for address in new.record.addresses if new else ():
+            moved.setdefault(address.packed, {})[name] = new_hidden
+    for packed, edits in sorted(moved.items()):
+        lines_before, lines_after = _edit_lines(
+            batch,
+            "addresses",
+            packed,
+            {name: None if hidden is None else UNPOINTED * hidden + name for name, hidden in edits.items()},
+        )
+        address = unpacked(packed)
+        _replace(batch, _pointers(address, lines_before, rules), _pointers(address, lines_after, rules), marks)
+    _count(batch, marks)
+    return grown
+
+
+def rebuild(batch: Batch, rules: Rules, lenient_sources: Collection[int], winners: Winners) -> None:
+    """Write everything anew from *winners*, all of them."""
+    delivered = batch.get("zone", DELIVERED_KEY)
+    for database in ("zone", "addresses", "twins"):
+        batch.clear(database)
+    pairs = find_pairs(winners, lenient_sources, rules)
+    twins: dict[str, list[str]] = {}
+    at: dict[bytes, list[str]] = {}
+    rrsets: dict[bytes, bytes] = {}
+    marks: Counter[bytes] = Counter()
+    for name, winner in winners.items():
+        record = winner.record
+        entries = compile_record(record, rules, lenient=name in pairs.lenient)
+        rrsets.update(entries.rrsets)
+        marks.update(entries.owners)
+        line = UNPOINTED + name if name in pairs.underscored else name
+        for address in record.addresses:
+            at.setdefault(address.packed, []).append(line)
+        if "_" in name and (other := twin(name, rules)) is not None:
+            twins.setdefault(other, []).append(name)
+    for packed, lines in at.items():
+        pointers = _pointers(unpacked(packed), lines, rules)
+        rrsets.update(pointers.rrsets)
+        marks.update(pointers.owners)
+    if delivered is not None:
+        rrsets[DELIVERED_KEY] = delivered
+    zone = sorted(chain(rrsets.items(), ((key, count.to_bytes(4, "big")) for key, count in marks.items())))
+    batch.put_new("zone", zone, empty=True)
+    batch.put_new("addresses", sorted((key, _joined(lines)) for key, lines in at.items()), empty=True)
+    batch.put_new("twins", sorted((key.encode(), _joined(names)) for key, names in twins.items()), empty=True)
+
+
+def names_at(value: bytes | None) -> tuple[str, ...]:
+    """Give the names in a value of ``addresses``, sorted."""
+    return tuple(sorted(line.removeprefix(UNPOINTED) for line in _lines(value)))
+
+
+def _same_addresses(one: Sequence[IPAddress], other: Sequence[IPAddress]) -> bool:
+    return one == other or set(one) == set(other)
+
+
+def _pointers(address: IPAddress, lines: Iterable[str], rules: Rules) -> Entries:
+    names = [line for line in lines if line[0] != UNPOINTED]
+    return (compile_pointers(address, names, rules) if names else None) or _NOTHING
+
+
+def _replace(batch: Batch, old: Entries, new: Entries, marks: Counter[bytes]) -> None:
+    """Write the RRsets that differ; add to *marks* by how much each mark's count changes."""
+    for key in old.rrsets.keys() - new.rrsets.keys():
+        batch.delete("zone", key)
+    for key, value in new.rrsets.items():
+        if old.rrsets.get(key) != value:
+            batch.put("zone", key, value)
+    marks.update(new.owners)
+    marks.subtract(old.owners)
+
+
+def _count(batch: Batch, marks: Mapping[bytes, int]) -> None:
+    """Change the counts of marks; one that nobody needs any more goes."""
+    for key, change in sorted(marks.items()):
+        if change:
+            count = int.from_bytes(batch.get("zone", key) or b"", "big") + change
+            if count > 0:
+                batch.put("zone", key, count.to_bytes(4, "big"))
+            else:
+                batch.delete("zone", key)
+
+
+def _edit_lines(
+    batch: Batch, database: str, key: bytes, edits: Mapping[str, str | None]
+) -> tuple[list[str], list[str]]:
+    """Replace the line of each name by another or none; give the lines before and after."""
+    before = _lines(batch.get(database, key))
+    after = [line for line in before if line.removeprefix(UNPOINTED) not in edits]
+    after += [line for line in edits.values() if line is not None]
+    if after:
+        if set(after) != set(before):
+            batch.put(database, key, _joined(after))
+    elif before:
+        batch.delete(database, key)
+    return before, after
+
+
+def _lines(value: bytes | None) -> list[str]:
+    return value.decode().split("\n") if value else []
+
+
+def _joined(lines: Iterable[str]) -> bytes:
+    return "\n".join(sorted(lines)).encode()
