@@ -1,14 +1,13 @@
 """The operator's file → ``Config``: every fault at once, each with its key and line.
 
-Three readings of one file, so that no fault hides another: the text (YAML, repeated keys, ``${NAME}``), what it
-names (paths, certificates, sources against each other), and the rooms' own settings (pydantic).
+Two readings of one file, so that no fault hides another: as a tree (``config_tree``: repeated keys, ``${NAME}``, files,
+sources against each other) and as the rooms' own settings (pydantic, in the words of ``config_faults``).
 A ``Config`` is complete and absolute: it goes through JSON to another process unchanged.
 """
 
 import os
 import re
-from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,11 +23,13 @@ from pydantic import (
     ValidationInfo,
 )
 
-from meshdns import faults as words
+from meshdns.config_faults import KeyPath, plain_problems, shown
+from meshdns.config_tree import UnusableError, expand, place, read_whole, resolve
 from meshdns.errors import ConfigError, Fault, ResourceError
 from meshdns.inventory.name import check_name
-from meshdns.sources.document import DocumentError, YamlList, YamlMapping, decode, read
+from meshdns.sources.document import DocumentError, YamlMapping, decode, read
 from meshdns.sources.settings import FileSettings, KumaDpSettings
+from meshdns.xds.settings import KumaSettings
 from meshdns.zone.entries import Rules
 
 try:  # provisional, until both rooms' settings are there
@@ -42,30 +43,8 @@ except ModuleNotFoundError:
         model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-try:
-    from meshdns.xds.settings import KumaSettings
-except ModuleNotFoundError:
-
-    class KumaSettings(BaseModel):  # type: ignore[no-redef]
-        model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
-        name: str
-        type: Literal["kuma"]
-        address: str
-        mesh: str = "default"
-        dataplane: str = "meshdns"
-        ca_file: Path | None = None
-        token_file: Path | None = None
-        plaintext: bool = False
-        plaintext_remote: bool = False
-        protocol: Literal["auto", "delta", "sotw"] = "auto"
-        register_dataplane: bool = Field(default=True, alias="register")
-
-
 DEFAULT_FILES = (Path("meshdns.yaml"), Path("/etc/meshdns/meshdns.yaml"))
 """Where a configuration is looked for without ``--config`` and ``$MESHDNS_CONFIG``; first the working directory."""
-
-MAX_SIZE = 1 << 20
-"""Octets of a configuration, or of a file it names to be read whole; more is some other file."""
 
 RESTART_KEYS = ("listen", "data_dir", "responders")
 """What a running instance cannot change: sockets, lock and processes are made once."""
@@ -81,9 +60,6 @@ Network = IPv4Network | IPv6Network
 _DURATION = re.compile(r"([0-9]+)(ms|s|m|h)\Z")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _MAX_DURATION = 30 * 24 * 3600
-_VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
-_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 
 
 def _duration(value: Any, info: ValidationInfo) -> float:
@@ -93,9 +69,9 @@ def _duration(value: Any, info: ValidationInfo) -> float:
     elif isinstance(value, int | float) and not isinstance(value, bool) and (value == 0 or not info.context):
         seconds = value
     else:
-        raise ValueError(f"must be a duration such as 500ms, 5s, 5m or 1h, not {words.shown(value)}")
+        raise ValueError(f"must be a duration such as 500ms, 5s, 5m or 1h, not {shown(value)}")
     if not 0 <= seconds <= _MAX_DURATION:
-        raise ValueError(f"{words.shown(value)} is longer than 30 days")
+        raise ValueError(f"{shown(value)} is longer than 30 days")
     return float(seconds)
 
 
@@ -103,7 +79,7 @@ def _network(value: Any) -> Network:
     if isinstance(value, IPv4Network | IPv6Network):
         return value
     if not isinstance(value, str):
-        raise ValueError(f"must be a network in quotes, such as '10.0.0.0/8', not {words.shown(value)}")
+        raise ValueError(f"must be a network in quotes, such as '10.0.0.0/8', not {shown(value)}")
     try:
         return ip_network(value)
     except ValueError:
@@ -111,14 +87,14 @@ def _network(value: Any) -> Network:
     try:
         whole = ip_network(value, strict=False)
     except ValueError:
-        raise ValueError(f"{words.shown(value)} is not a network such as '10.0.0.0/8' or 'fd00::/8'") from None
-    raise ValueError(f"{words.shown(value)} has host bits set; did you mean {str(whole)!r}?")
+        raise ValueError(f"{shown(value)} is not a network such as '10.0.0.0/8' or 'fd00::/8'") from None
+    raise ValueError(f"{shown(value)} has host bits set; did you mean {str(whole)!r}?")
 
 
 def _listen_address(value: Any) -> str:
     """Read ``127.0.0.1:53`` or ``[::1]:53``; gives the address in its shortest spelling."""
     if not isinstance(value, str):
-        raise ValueError(f"must be an address in quotes, such as '127.0.0.1:53', not {words.shown(value)}")
+        raise ValueError(f"must be an address in quotes, such as '127.0.0.1:53', not {shown(value)}")
     host, colon, port = value.rpartition(":")
     example = "such as '127.0.0.1:53' or '[::1]:53'"
     if colon and not host:
@@ -140,9 +116,9 @@ def _listen_address(value: Any) -> str:
         bracketed = host.startswith("[") and host.endswith("]")
         host = f"[{IPv6Address(host[1:-1])}]" if bracketed else str(IPv4Address(host))
     except ValueError:
-        raise ValueError(f"{words.shown(value)} is not an IP address and a port, {example}") from None
+        raise ValueError(f"{shown(value)} is not an IP address and a port, {example}") from None
     if not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
-        raise ValueError(f"{words.shown(value)}: the port must be a number from 0 to 65535")
+        raise ValueError(f"{shown(value)}: the port must be a number from 0 to 65535")
     return f"{host}:{int(port)}"
 
 
@@ -179,6 +155,12 @@ Duration = Annotated[
     float, BeforeValidator(_duration), PlainSerializer(lambda seconds: f"{round(seconds * 1000)}ms", str, "json")
 ]
 SourceSettings = Annotated[KumaSettings | FileSettings | KumaDpSettings, Field(discriminator="type")]
+
+_TIED = frozenset({"ca_file", "plaintext", "plaintext_remote"})
+"""Keys of a source that a rule about several keys looks at: with one of them faulty the rule says nothing true."""
+
+_HARMLESS = {"address": "127.0.0.1:1"}
+"""Stand-ins for required keys, when only the rules about the other keys are asked for."""
 
 _SOURCE_TYPES: dict[str, type[BaseModel]] = {"kuma": KumaSettings, "file": FileSettings, "kuma-dp": KumaDpSettings}
 
@@ -250,8 +232,8 @@ def load(path: Path | None = None) -> Config:
     """
     file = find(path)
     try:
-        text = decode(_read_whole(file))
-    except _UnreadableError as error:
+        text = decode(read_whole(file))
+    except UnusableError as error:
         raise ConfigError(str(file), (Fault("", str(error)),)) from None
     except DocumentError as error:
         raise ConfigError(str(file), (error.fault,)) from None
@@ -283,20 +265,20 @@ def parse(text: str, path: Path, environ: Mapping[str, str] = os.environ) -> Con
         raise ConfigError(str(path), (Fault("", "is empty; it must name at least one source under 'sources'"),))
     if not isinstance(tree, YamlMapping):
         raise ConfigError(str(path), (Fault("", "must be a mapping (key: value)", 1),))
-    found: list[tuple[words.Path, Fault]] = []
-    _expand(tree, (), environ, found, set())
-    _check_named(tree, path.absolute().parent, found)
+    found = expand(tree, environ)
+    found += resolve(tree, path.absolute().parent, Config.model_fields["data_dir"].default)
     settings: Config | None = None
     try:
         settings = Config.model_validate(tree, context={"file": path})
     except ValidationError as error:
-        found += words.plain_faults(error, _locate, LATER)
+        seen = list(plain_problems(error, _locate, LATER))
+        found += [(at, problem, None) for at, problem in (*seen, *_hidden(tree, seen))]
     if settings is None or found:
-        raise ConfigError(str(path), _in_order(tree, found))
+        raise ConfigError(str(path), place(tree, found))
     return settings
 
 
-def _locate(loc: tuple[str | int, ...]) -> tuple[words.Path, type[BaseModel] | None]:
+def _locate(loc: tuple[str | int, ...]) -> tuple[KeyPath, type[BaseModel] | None]:
     """Give pydantic's location without the tag of the union of sources, and the model that holds its last key."""
     model: type[BaseModel] | None = Config
     if loc[0] == "sources" and len(loc) > 2:
@@ -311,172 +293,25 @@ def _locate(loc: tuple[str | int, ...]) -> tuple[words.Path, type[BaseModel] | N
     return loc, model
 
 
-def _in_order(tree: YamlMapping, found: list[tuple[words.Path, Fault]]) -> tuple[Fault, ...]:
-    placed = [Fault(fault.key, fault.problem, fault.line or _line(tree, path)) for path, fault in found]
-    return tuple(sorted(dict.fromkeys(placed), key=lambda fault: fault.line or 0))
+def _hidden(tree: YamlMapping, seen: Sequence[tuple[KeyPath, str]]) -> Iterator[tuple[KeyPath, str]]:
+    """Find what a model would say of its keys together, had it not stopped at one of them.
 
-
-def _line(tree: Any, path: words.Path) -> int | None:
-    """Give the line of the key at *path*, or of the nearest thing around it that has one."""
-    line: int | None = None
-    for part in path:
-        if isinstance(tree, YamlMapping) and part in tree.lines:
-            line = tree.lines[str(part)]
-        elif isinstance(tree, YamlList) and isinstance(part, int) and part < len(tree):
-            line = tree.lines[part]
-        else:
-            return line
-        tree = tree[part]
-    return line
-
-
-def _expand(
-    value: Any, path: words.Path, environ: Mapping[str, str], found: list[tuple[words.Path, Fault]], seen: set[int]
-) -> None:
-    """Replace every ``${NAME}`` under *value*, in place; name what is not set, and keys that are there twice.
-
-    seen: what was visited (an anchored mapping is reached more than once).
+    Each faulty source is read once more with something harmless in the place of what is faulty.
     """
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, YamlMapping):
-        for key, line in value.repeated:
-            found.append(
-                (path, Fault(words.key_of((*path, key)), f"there twice (first on line {value.lines[key]})", line))
-            )
-    items = list(value.items() if isinstance(value, YamlMapping) else enumerate(value))
-    for key, item in items:
-        if isinstance(item, str) and "${" in item:
-            value[key] = _replace(item, (*path, key), environ, found)
-        elif isinstance(item, YamlMapping | YamlList):
-            _expand(item, (*path, key), environ, found, seen)
-
-
-def _replace(text: str, path: words.Path, environ: Mapping[str, str], found: list[tuple[words.Path, Fault]]) -> str:
-    def one(match: re.Match[str]) -> str:
-        if match[0] == "$${":
-            return "${"
-        name = match[1]
-        if not match[2] or not _VARIABLE_NAME.match(name):
-            problem = f"{match[0]!r} is not of the form ${{NAME}} (write '$${{' for the characters themselves)"
-        elif name in environ:
-            return environ[name]
-        else:
-            problem = f"the environment variable {name} is not set"
-        found.append((path, Fault(words.key_of(path), problem)))
-        return match[0]
-
-    return _VARIABLE.sub(one, text)
-
-
-class _UnreadableError(Exception):
-    """A file cannot be read; the message says why and not which."""
-
-
-def _read_whole(file: Path) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(MAX_SIZE + 1)
-    except FileNotFoundError:
-        raise _UnreadableError("no such file") from None
-    except OSError as error:
-        raise _UnreadableError(f"cannot be read: {error.strerror}") from None
-    if len(content) > MAX_SIZE:
-        raise _UnreadableError(f"larger than {MAX_SIZE >> 20} MiB")
-    return content
-
-
-def _check_ca(file: Path) -> None:
-    """Raise unless *file* holds a certificate; without loading ssl, which only the sync process needs."""
-    content = _read_whole(file)
-    blocks = re.findall(rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----(.*?)-----END ", content, re.DOTALL)
-    for block in blocks:
-        try:
-            der = b64decode(b"".join(block.split()), validate=True)
-        except ValueError:
-            raise _UnreadableError("holds a certificate that is damaged (not base64)") from None
-        if der[:2] != b"\x30\x82" or len(der) != int.from_bytes(der[2:4], "big") + 4:
-            raise _UnreadableError("holds a certificate that is damaged (cut, or not DER)")
-    if not blocks:
-        instead = " but a private key" if b"PRIVATE KEY-----" in content else ""
-        raise _UnreadableError(f"holds no PEM certificate{instead}")
-
-
-def _check_token(file: Path) -> None:
-    if not _read_whole(file).strip():
-        raise _UnreadableError("is empty")
-
-
-def _check_records(file: Path) -> None:
-    """Raise when there is no such file; what is in it may be mended while serving."""
-    try:
-        if file.is_dir():
-            raise _UnreadableError("is a directory")
-        file.stat()
-    except FileNotFoundError:
-        raise _UnreadableError("no such file") from None
-    except OSError as error:
-        raise _UnreadableError(f"cannot be read: {error.strerror}") from None
-
-
-_NAMED: dict[str, dict[str, Callable[[Path], None] | None]] = {
-    "kuma": {"ca_file": _check_ca, "token_file": _check_token},
-    "file": {"path": _check_records},
-    "kuma-dp": {"socket": None},
-}
-"""Type of source → its keys that are paths → what the file there must be."""
-
-
-def _check_named(tree: YamlMapping, base: Path, found: list[tuple[words.Path, Fault]]) -> None:
-    """Make every path absolute, in place; name files that cannot be used and sources that cannot be together."""
-
-    def note(path: words.Path, problem: str) -> None:
-        found.append((path, Fault(words.key_of(path), problem)))
-
-    def absolute(mapping: YamlMapping, key: str, path: words.Path, check: Callable[[Path], None] | None) -> None:
-        written = mapping.get(key)
-        if not isinstance(written, str):
-            return
-        if not written or "\0" in written:
-            note(path, "must be a path, not ''")
-            return
-        mapping[key] = str(base / written)
-        try:
-            if check is not None and "${" not in written:
-                check(base / written)
-        except _UnreadableError as error:
-            note(path, f"{base / written}: {error}")
-
-    tree.setdefault("data_dir", str(Config.model_fields["data_dir"].default))
-    absolute(tree, "data_dir", ("data_dir",), None)
-    sources = tree.get("sources")
-    if "sources" not in tree:
-        note(("sources",), "missing; there must be at least one source of names")
-    elif sources == []:
-        note(("sources",), "there must be at least one source of names")
-    if not isinstance(sources, YamlList):
-        return
-    names: dict[str, int] = {}
-    mesh: str | None = None
-    for index, source in enumerate(sources):
-        path: words.Path = ("sources", index)
-        if not isinstance(source, YamlMapping):
+    faulty: dict[int, set[str]] = {}
+    for path, _ in seen:
+        if len(path) == 3 and path[0] == "sources":
+            faulty.setdefault(int(path[1]), set()).add(str(path[2]))
+    for index, keys in faulty.items():
+        source = tree["sources"][index]
+        model = _SOURCE_TYPES.get(str(source.get("type")))
+        if model is None or keys & _TIED:
             continue
-        kind, name = source.get("type"), source.get("name")
-        for key, check in _NAMED.get(kind if isinstance(kind, str) else "", {}).items():
-            absolute(source, key, (*path, key), check)
-        if isinstance(name, str):
-            if not _SOURCE_NAME.match(name):
-                note((*path, "name"), f"{words.shown(name)}: letters, digits, '-', '_' and '.', at most 63")
-            elif name in names:
-                note((*path, "name"), f"{name!r} is also the name of sources[{names[name]}]")
-            names.setdefault(name, index)
-        if kind in {"kuma", "publisher"} and isinstance(named := source.get("mesh", "default"), str):
-            if mesh is not None and named != mesh:
-                note(
-                    (*path, "mesh"),
-                    f"{named!r}, but another source names {mesh!r}: the VIPs of two meshes are the same numbers; "
-                    "run a second instance",
-                )
-            mesh = mesh or named
+        kept = {key: value for key, value in source.items() if key not in keys}
+        required = (key for key, field in model.model_fields.items() if field.is_required())
+        try:
+            model.model_validate({key: _HARMLESS.get(key, "x") for key in required} | kept)
+        except ValidationError as error:
+            yield from (
+                (("sources", index), str(detail["ctx"]["error"])) for detail in error.errors() if not detail["loc"]
+            )

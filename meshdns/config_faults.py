@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, cast
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from meshdns.errors import Fault
-
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """Where a value is: ``("sources", 1, "path")``."""
 
 _SHOWN = 60
@@ -20,7 +18,7 @@ _PROBLEMS: dict[str, str] = {
     "string_type": "must be text, not {input} (write it in quotes)",
     "string_too_short": "must not be empty",
     "string_too_long": "longer than {max_length} characters",
-    "string_pattern_mismatch": "{input} is not of the form {pattern}",
+    "string_pattern_mismatch": "{input} cannot be (it must match {pattern})",
     "int_type": "must be a whole number, not {input}",
     "int_parsing": "must be a whole number, not {input}",
     "int_parsing_size": "{input} is too large a number",
@@ -50,7 +48,7 @@ _PROBLEMS: dict[str, str] = {
 """pydantic's error types → our words; ``{input}`` is the value, the rest is the type's own context."""
 
 
-def key_of(path: Path) -> str:
+def key_of(path: KeyPath) -> str:
     """Give *path* as an operator reads it: ``sources[1].path``."""
     text = ""
     for part in path:
@@ -80,11 +78,11 @@ def keys_of(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def plain_faults(
+def plain_problems(
     error: ValidationError,
-    locate: Callable[[tuple[str | int, ...]], tuple[Path, type[BaseModel] | None]],
+    locate: Callable[[tuple[str | int, ...]], tuple[KeyPath, type[BaseModel] | None]],
     later: Mapping[str, str],
-) -> Iterator[tuple[Path, Fault]]:
+) -> Iterator[tuple[KeyPath, str]]:
     """Give every finding of *error* with the path of its key.
 
     locate: pydantic's location → the path in the file, and the model that reads the mapping it lies in.
@@ -95,10 +93,10 @@ def plain_faults(
         kind = detail["type"]
         if kind in {"union_tag_not_found", "union_tag_invalid"} and isinstance(detail["input"], Mapping):
             path = (*path, "type")
-        yield path, Fault(key_of(path), _problem(detail, path, model, later))
+        yield path, _problem(detail, path, model, later)
 
 
-def _problem(detail: ErrorDetails, path: Path, model: type[BaseModel] | None, later: Mapping[str, str]) -> str:
+def _problem(detail: ErrorDetails, path: KeyPath, model: type[BaseModel] | None, later: Mapping[str, str]) -> str:
     kind = detail["type"]
     context: dict[str, Any] = detail.get("ctx", {})
     if kind == "extra_forbidden":
@@ -118,4 +116,4 @@ def _problem(detail: ErrorDetails, path: Path, model: type[BaseModel] | None, la
         return str(context["error"])
     if kind in _PROBLEMS:
         return _PROBLEMS[kind].format(**{**context, "input": shown(detail["input"])})
-    return cast(str, detail["msg"])
+    return detail["msg"]
