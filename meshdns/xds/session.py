@@ -75,14 +75,13 @@ class Received:
     """What a response meant.
 
     requests: to be sent now. first: it was the first of its stream. changed: what is held is not what was held
-    before. confirmed: it said that everything held still holds. faults: one line for each unusable resource.
-    restart: only a new stream can bring what was just refused. unknown_type: a type nobody asked for, else empty.
+    before. faults: one line for each unusable resource. restart: only a new stream can bring what was just refused.
+    unknown_type: a type nobody asked for, else empty.
     """
 
     requests: tuple[Request, ...] = ()
     first: bool = False
     changed: bool = False
-    confirmed: bool = False
     faults: tuple[str, ...] = ()
     restart: bool = False
     unknown_type: str = ""
@@ -160,7 +159,7 @@ class SotwSession(Generic[T]):
         if not faults:
             self._version = response.version
         request = Request(self._node, version=self._version, nonce=response.nonce, error=_nack(faults))
-        return Received((request,), first, changed, not changed and not faults, tuple(faults))
+        return Received((request,), first, changed, tuple(faults))
 
 
 class DeltaSession(Generic[T]):
@@ -174,7 +173,6 @@ class DeltaSession(Generic[T]):
         self._held: dict[str, _Held[T]] = {}
         self._refused: dict[str, bytes] = {}
         self._first = True
-        self._claimed = False
 
     @property
     def pieces(self) -> dict[str, T]:
@@ -188,7 +186,6 @@ class DeltaSession(Generic[T]):
         """
         self._first = True
         versions = {name: held.version for name, held in self._held.items()}
-        self._claimed = bool(versions)
         return [Request(self._node, initial_versions=versions)]
 
     def forget_version(self) -> None:
@@ -226,10 +223,8 @@ class DeltaSession(Generic[T]):
             self._held[name] = _Held(digest, resource.version, value)
             self._refused.pop(name, None)
             changed = True
-        empty = not response.resources and not response.removed
-        confirmed = first and empty and self._claimed
         request = Request(self._node, nonce=response.nonce, error=_nack(faults))
-        return Received((request,), first, changed, confirmed, tuple(faults), restart)
+        return Received((request,), first, changed, tuple(faults), restart)
 
 
 Session = SotwSession[T] | DeltaSession[T]
