@@ -18,7 +18,7 @@ from pathlib import Path
 MAX_LINE = 4096
 """Octets of one line with its end: a pipe takes so much in one piece or not at all (PIPE_BUF, pipe(7))."""
 
-BURST = 5
+BURST = 10
 """Lines of one message template in one window."""
 
 WINDOW = 10.0
@@ -119,7 +119,7 @@ class LineHandler(logging.Handler):
         limit: RepeatLimit | None = None,
     ) -> None:
         super().__init__()
-        self._outlet = outlet
+        self.outlet = outlet
         self._clock = clock
         self._wall = wall
         self._limit = limit or RepeatLimit()
@@ -136,7 +136,7 @@ class LineHandler(logging.Handler):
 
     def close(self) -> None:
         """Close what was opened for this handler; the descriptor itself stays."""
-        self._outlet.close()
+        self.outlet.close()
         super().close()
 
     def tell_left_out(self) -> None:
@@ -148,11 +148,11 @@ class LineHandler(logging.Handler):
     def _write(self, text: str, level: str, name: str, created: float) -> None:
         if self.lost:
             notice = f"{self.lost} log lines were lost: stderr was not read"
-            if not self._outlet.write(line(notice, "warning", __name__, self._wall())):
+            if not self.outlet.write(line(notice, "warning", __name__, self._wall())):
                 self.lost += 1
                 return
             self.lost = 0
-        if not self._outlet.write(line(text, level, name, created)):
+        if not self.outlet.write(line(text, level, name, created)):
             self.lost += 1
 
 
