@@ -136,11 +136,17 @@ def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(values))
 
 
-def _twice(values: tuple[str, ...]) -> tuple[str, ...]:
+def _some(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values:
+        raise ValueError("must hold at least one")
+    return values
+
+
+def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     for index, value in enumerate(values):
         if value in values[:index]:
             raise ValueError(f"{value!r} is there twice")
-    return values
+    return _some(values)
 
 
 def _responders(value: Any) -> Any:
@@ -174,14 +180,15 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    listen: Annotated[
-        tuple[Annotated[str, BeforeValidator(_listen_address)], ...], Field(min_length=1), AfterValidator(_twice)
-    ] = ("127.0.0.1:15053", "[::1]:15053")
+    listen: Annotated[tuple[Annotated[str, BeforeValidator(_listen_address)], ...], AfterValidator(_distinct)] = (
+        "127.0.0.1:15053",
+        "[::1]:15053",
+    )
     data_dir: Path = Path("meshdns-data")
     responders: Annotated[int, BeforeValidator(_responders), Field(ge=1, le=256)] = 1
     drain: Duration = 5.0
     zones: Annotated[
-        tuple[Annotated[str, AfterValidator(_zone)], ...], Field(min_length=1), AfterValidator(_unique)
+        tuple[Annotated[str, AfterValidator(_zone)], ...], AfterValidator(_some), AfterValidator(_unique)
     ] = ("mesh", "mesh.local")
     reverse: Annotated[tuple[Annotated[Network, BeforeValidator(_network)], ...], AfterValidator(_unique)] = (
         IPv4Network("240.0.0.0/4"),
