@@ -10,8 +10,8 @@ _SPANS = ((86400, "d"), (3600, "h"), (60, "m"))
 
 
 def print_json(value: Any) -> None:
-    """Print *value* as JSON: a line each for people, ``\\u`` escapes for nobody."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    """Print *value* as indented JSON, in ASCII: whatever a control plane pushed, it can be written anywhere."""
+    json.dump(value, sys.stdout, indent=2)
     sys.stdout.write("\n")
 
 
