@@ -233,16 +233,17 @@ def open_store(path: Path, *, readonly: bool = False, map_size: int = MAP_SIZE) 
 def _open_databases(path: Path, env: lmdb.Environment, *, readonly: bool) -> dict[str, "lmdb._Database"]:
     with env.begin() as txn:
         fresh = txn.stat()["entries"] == 0
-        if not fresh:
-            handles = {"meta": env.open_db(b"meta", txn=txn, create=False)}
-            refuse_format(path, read_format(txn.get(FORMAT_KEY, db=handles["meta"])))
-            handles |= {name: env.open_db(name.encode(), txn=txn, create=False) for name in DATABASES[:-1]}
-    if fresh:
-        if readonly:
-            raise StoreError(f"{path}: the store is empty, nothing was ever written to it")
-        with env.begin(write=True) as txn:
-            handles = {name: env.open_db(name.encode(), txn=txn) for name in DATABASES}
-            initialise(txn, handles["meta"], State(commit=txn.id()))
+    if not fresh:
+        # Each in a transaction of its own: handles that were opened in a reader's are void when it ends.
+        meta = env.open_db(b"meta", create=False)
+        with env.begin() as txn:
+            refuse_format(path, read_format(txn.get(FORMAT_KEY, db=meta)))
+        return {name: env.open_db(name.encode(), create=False) for name in DATABASES}
+    if readonly:
+        raise StoreError(f"{path}: the store is empty, nothing was ever written to it")
+    with env.begin(write=True) as txn:
+        handles = {name: env.open_db(name.encode(), txn=txn) for name in DATABASES}
+        initialise(txn, handles["meta"], State(commit=txn.id()))
     return handles
 
 
