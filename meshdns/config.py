@@ -8,6 +8,7 @@ A ``Config`` is complete and absolute: it goes through JSON to another process u
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -232,19 +233,25 @@ def find(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> P
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What was found in a configuration file: every fault, and the Config if there is none.
+
+    records: the records files that it names, as far as their sources could be read.
+    """
+
+    path: Path
+    faults: tuple[Fault, ...]
+    config: Config | None = None
+    records: tuple[FileSettings, ...] = ()
+
+
 def load(path: Path | None = None) -> Config:
     """Read the configuration at *path*, or where ``find`` finds it.
 
     Raises ConfigError with every fault in it.
     """
-    file = find(path)
-    try:
-        text = decode(read_whole(file))
-    except UnusableError as error:
-        raise ConfigError(str(file), (Fault("", str(error)),)) from None
-    except DocumentError as error:
-        raise ConfigError(str(file), (error.fault,)) from None
-    return parse(text, file)
+    return _without_faults(examine_file(find(path)))
 
 
 def load_for(config: Path | None, data_dir: Path | None) -> Config:
@@ -264,14 +271,35 @@ def parse(text: str, path: Path, environ: Mapping[str, str] = os.environ) -> Con
 
     Raises ConfigError with every fault, in the order of the file.
     """
+    return _without_faults(examine(text, path, environ))
+
+
+def _without_faults(examined: Examined) -> Config:
+    if examined.config is None:
+        raise ConfigError(str(examined.path), examined.faults)
+    return examined.config
+
+
+def examine_file(path: Path, environ: Mapping[str, str] = os.environ) -> Examined:
+    """Find what is wrong with the configuration file at *path*; raises nothing."""
+    try:
+        return examine(decode(read_whole(path)), path, environ)
+    except UnusableError as error:
+        return Examined(path, (Fault("", str(error)),))
+    except DocumentError as error:
+        return Examined(path, (error.fault,))
+
+
+def examine(text: str, path: Path, environ: Mapping[str, str] = os.environ) -> Examined:
+    """Find what is wrong with *text*, the content of the configuration file at *path*; raises nothing."""
     try:
         tree = read(text)
     except DocumentError as error:
-        raise ConfigError(str(path), (error.fault,)) from None
+        return Examined(path, (error.fault,))
     if tree is None:
-        raise ConfigError(str(path), (Fault("", "is empty; it must name at least one source under 'sources'"),))
+        return Examined(path, (Fault("", "is empty; it must name at least one source under 'sources'"),))
     if not isinstance(tree, YamlMapping):
-        raise ConfigError(str(path), (Fault("", "must be a mapping (key: value)", 1),))
+        return Examined(path, (Fault("", "must be a mapping (key: value)", 1),))
     found = expand(tree, environ)
     found += resolve(tree, path.absolute().parent, Config.model_fields["data_dir"].default)
     settings: Config | None = None
@@ -280,9 +308,16 @@ def parse(text: str, path: Path, environ: Mapping[str, str] = os.environ) -> Con
     except ValidationError as error:
         seen = list(plain_problems(error, _locate, LATER))
         found += [(at, problem, None) for at, problem in (*seen, *_hidden(tree, seen))]
-    if settings is None or found:
-        raise ConfigError(str(path), place(tree, found))
-    return settings
+    return Examined(path, place(tree, found), None if found else settings, tuple(_records_files(tree)))
+
+
+def _records_files(tree: YamlMapping) -> Iterator[FileSettings]:
+    sources = tree.get("sources")
+    for source in sources if isinstance(sources, list) else ():
+        try:
+            yield FileSettings.model_validate(source)
+        except ValidationError:
+            pass  # of another type, or a fault that is told
 
 
 def _locate(loc: tuple[str | int, ...]) -> tuple[KeyPath, type[BaseModel] | None]:

@@ -52,7 +52,10 @@ def key_of(path: KeyPath) -> str:
     """Give *path* as an operator reads it: ``sources[1].path``."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + (part if part.isprintable() else repr(part))
     return text
 
 

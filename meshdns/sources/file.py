@@ -111,8 +111,7 @@ def look(
             return Same()
         if patient and not _settled(before, now()):
             return Unsettled()
-        with path.open("rb") as file:
-            content = file.read(MAX_SIZE + 1)
+        content = _content(path)
         after = _signature(path)
     except OSError as error:
         denied = isinstance(error, PermissionError)
@@ -124,14 +123,40 @@ def look(
     if found == digest:
         return Content(signature, found, None)
     try:
-        if len(content) > MAX_SIZE:
-            raise DocumentError(f"larger than {MAX_SIZE >> 20} MiB")
-        table, faults = parse_records(decode(content), source=settings.name, path=str(path), version=found)
-    except DocumentError as error:
-        return Broken(signature, error.fault.at(str(path)))
+        table, faults = _parse(content, settings, found)
     except RecordsError as error:
         return Broken(signature, str(error))
     return Content(signature, found, table, faults)
+
+
+def read_once(settings: FileSettings) -> tuple[Table, tuple[Fault, ...]]:
+    """Give the table of the file as it is now, and what was left out of it; blocking.
+
+    Raises RecordsError, also when there is no readable file.
+    """
+    path = settings.path
+    try:
+        _signature(path)
+        content = _content(path)
+    except OSError as error:
+        raise RecordsError(str(path), (Fault("", str(error.strerror or error)),)) from None
+    return _parse(content, settings, "")
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_SIZE + 1)
+
+
+def _parse(content: bytes, settings: FileSettings, version: str) -> tuple[Table, tuple[Fault, ...]]:
+    path = str(settings.path)
+    try:
+        if len(content) > MAX_SIZE:
+            raise DocumentError(f"larger than {MAX_SIZE >> 20} MiB")
+        text = decode(content)
+    except DocumentError as error:
+        raise RecordsError(path, (error.fault,)) from None
+    return parse_records(text, source=settings.name, path=path, version=version)
 
 
 def _signature(path: Path) -> Signature:
@@ -163,13 +188,16 @@ class FileSource:
         self._interval = interval
         self._confirm_every = confirm_every
         self._clock = clock
+        self._begin()
+
+    def _begin(self) -> None:
         self._seen: Signature | None = None
         self._digest = ""
         self._heard: bool | None = None
         """Whether the file could be read at the last look; None before the first."""
         self._told = ""
         """The problem that was told last; it is told once."""
-        self._confirmed = 0.0
+        self._confirmed = _EVER
 
     @property
     def name(self) -> str:
@@ -180,7 +208,8 @@ class FileSource:
         return f"<FileSource {self.name} {self._settings.path} {'heard' if self._heard else 'not heard'}>"
 
     async def events(self) -> AsyncIterator[SourceEvent]:
-        """Say what the file says, until cancelled."""
+        """Say what the file says, until cancelled; a second call begins anew, with the whole table."""
+        self._begin()
         unsettled = 0
         while True:
             patient = unsettled < MAX_SETTLE_LOOKS

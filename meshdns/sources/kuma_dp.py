@@ -179,6 +179,9 @@ class KumaDpSource:
         self._timeout = timeout
         self._confirm_every = confirm_every
         self._clock = clock
+        self._begin()
+
+    def _begin(self) -> None:
         self._etag = ""
         self._digest = ""
         """sha256 of the document that was taken last."""
@@ -198,7 +201,8 @@ class KumaDpSource:
         return f"<KumaDpSource {self.name} {self._settings.socket} {heard} etag={self._etag[:12]!r}>"
 
     async def events(self) -> AsyncIterator[SourceEvent]:
-        """Say what kuma-dp says, until cancelled."""
+        """Say what kuma-dp says, until cancelled; a second call begins anew, with the whole table."""
+        self._begin()
         while True:
             for event in self._take(await self._exchange()):
                 yield event
