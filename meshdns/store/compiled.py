@@ -7,7 +7,7 @@ ways give the same entries.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import chain
+from operator import itemgetter
 from typing import NamedTuple
 
 from meshdns.inventory.record import IPAddress
@@ -121,26 +121,29 @@ def rebuild(batch: Batch, rules: Rules, lenient_sources: Collection[int], winner
     pairs = find_pairs(winners, lenient_sources, rules)
     twins: dict[str, list[str]] = {}
     at: dict[bytes, list[str]] = {}
+    addresses: dict[bytes, IPAddress] = {}
     rrsets: dict[bytes, bytes] = {}
-    marks: Counter[bytes] = Counter()
+    owners: list[bytes] = []
     for name, winner in winners.items():
         record = winner.record
         entries = compile_record(record, rules, lenient=name in pairs.lenient)
         rrsets.update(entries.rrsets)
-        marks.update(entries.owners)
+        owners += entries.owners
         line = UNPOINTED + name if name in pairs.underscored else name
         for address in record.addresses:
-            at.setdefault(address.packed, []).append(line)
+            packed = address.packed
+            addresses[packed] = address
+            at.setdefault(packed, []).append(line)
         if "_" in name and (other := twin(name, rules)) is not None:
             twins.setdefault(other, []).append(name)
     for packed, lines in at.items():
-        pointers = _pointers(unpacked(packed), lines, rules)
+        pointers = _pointers(addresses[packed], lines, rules)
         rrsets.update(pointers.rrsets)
-        marks.update(pointers.owners)
+        owners += pointers.owners
     if delivered is not None:
         rrsets[DELIVERED_KEY] = delivered
-    zone = sorted(chain(rrsets.items(), ((key, count.to_bytes(4, "big")) for key, count in marks.items())))
-    batch.put_new("zone", zone, empty=True)
+    zone = [*rrsets.items(), *((key, count.to_bytes(4, "big")) for key, count in Counter(owners).items())]
+    batch.put_new("zone", sorted(zone, key=itemgetter(0)), empty=True)
     batch.put_new("addresses", sorted((key, _joined(lines)) for key, lines in at.items()), empty=True)
     batch.put_new("twins", sorted((key.encode(), _joined(names)) for key, names in twins.items()), empty=True)
 
