@@ -100,11 +100,15 @@ class Exchange:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as self._socket:
                 self._socket.settimeout(self._timeout)
-                try:
-                    self._socket.connect(str(path))
-                except OSError as error:
-                    return _not_there(path, error)
-                return self._ask(self._socket)
+                self._socket.connect(str(path))
+                return self._hear(self._socket)
+        except OSError as error:
+            return _not_there(path, error)
+
+    def _hear(self, connected: socket.socket) -> Reply:
+        path = self._settings.socket
+        try:
+            return self._ask(connected)
         except TimeoutError:
             return Silent(f"{path}: no whole answer within {self._timeout:g} s", _REMEDY_ANSWER)
         except (HTTPException, OSError, ValueError) as error:
