@@ -291,6 +291,8 @@ class _Connection:
         options = (
             ("grpc.keepalive_time_ms", int(timing.keepalive * 1000)),
             ("grpc.keepalive_timeout_ms", int(timing.keepalive_timeout * 1000)),
+            # without it a ping that is not answered ends the connection after 60 s only, whatever the line above says
+            ("grpc.http2.ping_timeout_ms", int(timing.keepalive_timeout * 1000)),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.max_pings_without_data", 0),
             ("grpc.max_receive_message_length", RECEIVE_LIMIT),

@@ -57,6 +57,9 @@ def explain(code: str, details: str, settings: KumaSettings, *, answered: bool) 
             f"control plane {settings.address} sent a response that is too large: {details}",
             "protocol: delta sends changes only; reachable services of the Dataplane can be limited",
         )
+    if code == "UNAVAILABLE" and ("ping timeout" in details or "eepalive" in details):
+        reason = f"control plane {settings.address} no longer answers pings: the connection was half open ({details})"
+        return Refusal("lost", reason)
     if code == "UNAVAILABLE":
         return Refusal("lost", f"connection to control plane {settings.address} was lost ({details})")
     return Refusal("lost", f"control plane {settings.address} ended the stream: {code} {details}".rstrip())
