@@ -19,30 +19,20 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
     ValidationError,
-    ValidationInfo,
 )
 
 from meshdns.config_faults import KeyPath, plain_problems, shown
 from meshdns.config_tree import UnusableError, expand, place, read_whole, resolve
+from meshdns.duration import Duration
 from meshdns.errors import ConfigError, Fault, ResourceError
 from meshdns.inventory.name import check_name
+from meshdns.resolver.settings import RateLimitSettings
 from meshdns.sources.document import DocumentError, YamlMapping, decode, read
 from meshdns.sources.settings import FileSettings, KumaDpSettings
+from meshdns.transport.settings import TcpLimits
 from meshdns.xds.settings import KumaSettings
 from meshdns.zone.entries import Rules
-
-try:  # provisional, until both rooms' settings are there
-    from meshdns.transport.settings import RateLimitSettings, TcpLimits
-except ModuleNotFoundError:
-
-    class TcpLimits(BaseModel):  # type: ignore[no-redef]
-        model_config = ConfigDict(extra="forbid", frozen=True)
-
-    class RateLimitSettings(BaseModel):  # type: ignore[no-redef]
-        model_config = ConfigDict(extra="forbid", frozen=True)
-
 
 DEFAULT_FILES = (Path("meshdns.yaml"), Path("/etc/meshdns/meshdns.yaml"))
 """Where a configuration is looked for without ``--config`` and ``$MESHDNS_CONFIG``; first the working directory."""
@@ -57,23 +47,6 @@ LATER = {
 """Words of the whole contract that this version knows, and does not have."""
 
 Network = IPv4Network | IPv6Network
-
-_DURATION = re.compile(r"([0-9]+)(ms|s|m|h)\Z")
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
-_MAX_DURATION = 30 * 24 * 3600
-
-
-def _duration(value: Any, info: ValidationInfo) -> float:
-    """Read ``500ms``, ``5s``, ``5m``, ``1h``, or 0; plain seconds only where no file is read (code, JSON)."""
-    if isinstance(value, str) and (match := _DURATION.match(value)):
-        seconds = int(match[1][:12]) * _SECONDS[match[2]]
-    elif isinstance(value, int | float) and not isinstance(value, bool) and (value == 0 or not info.context):
-        seconds = value
-    else:
-        raise ValueError(f"must be a duration such as 500ms, 5s, 5m or 1h, not {shown(value)}")
-    if not 0 <= seconds <= _MAX_DURATION:
-        raise ValueError(f"{shown(value)} is longer than 30 days")
-    return float(seconds)
 
 
 def _network(value: Any) -> Network:
@@ -158,9 +131,6 @@ def _log_level(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-Duration = Annotated[
-    float, BeforeValidator(_duration), PlainSerializer(lambda seconds: f"{round(seconds * 1000)}ms", str, "json")
-]
 SourceSettings = Annotated[KumaSettings | FileSettings | KumaDpSettings, Field(discriminator="type")]
 
 _TIED = frozenset({"ca_file", "plaintext", "plaintext_remote"})

@@ -67,7 +67,9 @@ def shown(value: Any) -> str:
         return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "…")
     if isinstance(value, Sequence):
         return "a list"
-    return {None: "nothing", True: "true", False: "false"}.get(value) or str(value)[:_SHOWN]
+    if value is None:
+        return "nothing"
+    return str(value).lower()[:_SHOWN]  # true and false as YAML writes them
 
 
 def nearest(word: str, known: Sequence[str]) -> str:

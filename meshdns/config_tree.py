@@ -174,7 +174,7 @@ def _check_together(sources: YamlList) -> list[Finding]:
             elif name in names:
                 found.append((path, f"{name!r} is also the name of sources[{names[name]}]", None))
             names.setdefault(name, index)
-        if source.get("type") in {"kuma", "publisher"} and isinstance(other, str):
+        if source.get("type") in ("kuma", "publisher") and isinstance(other, str):
             if mesh is not None and other != mesh:
                 problem = (
                     f"{other!r}, but another source names mesh {mesh!r}: the VIPs of two meshes are the same "

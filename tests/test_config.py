@@ -1,5 +1,6 @@
 """The configuration: defaults, every fault at once with key and line, the way through JSON."""
 
+import random
 import re
 from ipaddress import ip_network
 from pathlib import Path
@@ -11,6 +12,7 @@ from meshdns import config
 from meshdns.config import Config, find, load, load_for, parse
 from meshdns.errors import ConfigError, Fault
 from meshdns.zone.entries import Rules
+from tests.scale import scale
 
 FILE = "sources: [{name: extra, type: file, path: records.yaml}]\n"
 
@@ -133,7 +135,7 @@ WRONG_VALUES = [
     ("responders", "0", "at least 1"),
     ("responders", "many", "whole number, not 'many'"),
     ("responders", "1.5", "whole number"),
-    ("drain", "5", "such as 500ms, 5s, 5m or 1h, not 5"),
+    ("drain", "5", "must be a duration such as 500ms, 5s, 5m or 1h"),
     ("drain", "5 s", "such as"),
     ("drain", "-5s", "such as"),
     ("drain", "1.5s", "such as"),
@@ -152,6 +154,9 @@ WRONG_VALUES = [
     ("reverse[0]", "[mesh]", "is not a network"),
     ("reverse[0]", "[10]", "in quotes"),
     ("allow[0]", "[10.0.0.1/8]", "did you mean '10.0.0.0/8'?"),
+    ("mapped_v6", "1", "must be 'keep' or 'drop', not 1"),
+    ("mapped_v6", "True", "not true"),
+    ("mapped_v6", "~", "not nothing"),
     ("mapped_v6", "maybe", "must be 'keep' or 'drop', not 'maybe'"),
     ("srv", "perhaps", "true or false"),
     ("log_level", "loud", "must be 'debug', 'info', 'warning' or 'error'"),
@@ -469,3 +474,31 @@ def test_a_data_dir_alone_needs_no_file(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_code_may_give_seconds(here: Path) -> None:
     assert Config(drain=0.2, shrink_hold=3).drain == 0.2
+
+
+def test_any_text_is_a_config_or_faults(here: Path) -> None:
+    """Never another exception, and no fault in pydantic's words: values and keys of a good file put out of place."""
+    dice = random.Random(20261121)
+    parts = [
+        *re.findall(r"[\w.:/-]+|[\[\]{},]", FULL),
+        "${X}",
+        "''",
+        "-1",
+        "1e9",
+        "null",
+        "true",
+        "[]",
+        "{}",
+        "&a",
+        "*a",
+    ]
+    for _ in range(scale(5_000)):
+        text = FULL
+        for _ in range(dice.randint(1, 6)):
+            start = dice.choice([match.span() for match in re.finditer(r"[\w.:/-]+|\[.*?\]", text)] or [(0, 0)])
+            text = text[: start[0]] + dice.choice(parts) + text[start[1] :]
+        examined = config.examine(text, here / "meshdns.yaml", {})
+        assert (examined.config is None) == bool(examined.faults)
+        for fault in examined.faults:
+            assert fault.problem
+            assert not re.search("Input should|validation|pydantic", fault.problem), (text, fault)
