@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_SPANS = ((86400, "d"), (3600, "h"), (60, "m"))
+_SPANS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 def print_json(value: Any) -> None:
@@ -28,13 +28,12 @@ def span(seconds: float) -> str:
     """Give a duration in its two largest units: ``3d 4h``, ``12m 5s``, ``0.4s``."""
     if seconds < 10:
         return f"{seconds:.1f}s"
-    whole = round(seconds)
-    parts = []
+    left = round(seconds)
+    parts: list[str] = []
     for size, unit in _SPANS:
-        if whole >= size or parts:
-            parts.append(f"{whole // size}{unit}")
-            whole %= size
-    parts.append(f"{whole}s")
+        if left >= size or parts:
+            parts.append(f"{left // size}{unit}")
+            left %= size
     return " ".join(part for part in parts[:2] if not part.startswith("0"))
 
 
