@@ -85,9 +85,11 @@ class Exchange:
         self._digest = digest
         self._timeout = timeout
         self._socket: socket.socket | None = None
+        self._aborted = False
 
     def abort(self) -> None:
         """Make a ``run`` that still waits fail now."""
+        self._aborted = True
         try:
             if self._socket is not None:
                 self._socket.shutdown(socket.SHUT_RDWR)
@@ -101,6 +103,8 @@ class Exchange:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as self._socket:
                 self._socket.settimeout(self._timeout)
                 self._socket.connect(str(path))
+                if self._aborted:  # before there was anything to shut down
+                    return Silent(f"{path}: given up", "")
                 return self._hear(self._socket)
         except OSError as error:
             return _not_there(path, error)
