@@ -149,6 +149,14 @@ def check_in_child(data_dir: Path, *, timeout: float) -> Outcome:
     return Outcome(verdict.condition, verdict.reason, moved_to, verdict.entries, time.monotonic() - began)
 
 
+def set_aside(data_dir: Path) -> Path:
+    """Rename the store of *data_dir* although it looks sound, because processes die of it; give its new path.
+
+    No process may have it open. Raises StoreError.
+    """
+    return _set_aside(store_path(data_dir))
+
+
 def _judge(path: Path, walk: Callable[[], int]) -> Verdict:
     """Give the verdict of *walk*, which gives the number of entries or raises."""
     try:
