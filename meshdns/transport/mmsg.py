@@ -1,0 +1,220 @@
+"""Many datagrams by one system call: ``recvmmsg``/``sendmmsg`` of the C library, over buffers made once (Linux).
+
+The only door to ctypes. Structure layouts are those of the platform's own C types, and :func:`works` sends real
+datagrams through them before anybody relies on them. The calls never block, so the interpreter lock is kept
+(``PyDLL``), which is cheaper than giving it up and taking it again.
+"""
+
+import ctypes
+import errno
+import os
+import platform
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+SIZE = 64
+"""Datagrams of one call."""
+
+LARGEST = 65_535
+"""Octets of the largest datagram."""
+
+REPLY_SPACE = 1_344
+"""Octets for one reply: UDP replies have at most 1,232."""
+
+NAME_SPACE = 28
+"""Octets of a ``sockaddr_in6``, the larger of the two."""
+
+_STRIDE = LARGEST + 1 + 192
+"""Octets from one receive buffer to the next; no power of two, so that they do not share cache lines' places."""
+
+_CONTROL_SPACE = {socket.AF_INET: 32, socket.AF_INET6: 40}
+"""Octets of the one control message: its header of 16 and a ``struct in_pktinfo`` or ``in6_pktinfo``, aligned."""
+
+_DONTWAIT = 0x40
+_IP_PKTINFO = 8
+_AGAIN = (errno.EAGAIN, errno.EINTR)
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+class _Msghdr(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("namelen", ctypes.c_uint32),
+        ("iov", ctypes.c_void_p),
+        ("iovlen", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("controllen", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    )
+
+
+class _Mmsghdr(ctypes.Structure):
+    _fields_ = (("header", _Msghdr), ("length", ctypes.c_uint))
+
+
+_STEP = ctypes.sizeof(_Mmsghdr)
+
+
+class Batch:
+    """Buffers for ``SIZE`` datagrams in and as many replies out, and the two calls over them.
+
+    family: of the socket. control: whether each datagram's control message (the address it was sent to) is kept and
+    sent back with its reply, so that a reply of a wildcard socket leaves from the address that was asked.
+    """
+
+    def __init__(self, family: int, *, control: bool) -> None:
+        library = ctypes.PyDLL(None, use_errno=True)
+        self._recvmmsg, self._sendmmsg = library.recvmmsg, library.sendmmsg
+        self._recvmmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p]
+        self._sendmmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int]
+        self._control_space = _CONTROL_SPACE[socket.AddressFamily(family)] if control else 0
+        self._in = ctypes.create_string_buffer(SIZE * _STRIDE)
+        self._out = ctypes.create_string_buffer(SIZE * REPLY_SPACE)
+        self._names = ctypes.create_string_buffer(SIZE * NAME_SPACE)
+        self._controls = ctypes.create_string_buffer(max(1, SIZE * self._control_space))
+        self._in_vectors, self._out_vectors = (_Iovec * SIZE)(), (_Iovec * SIZE)()
+        self._in_headers, self._out_headers = (_Mmsghdr * SIZE)(), (_Mmsghdr * SIZE)()
+        self._lay_out()
+        self._in_at, self._out_at = ctypes.addressof(self._in_headers), ctypes.addressof(self._out_headers)
+        self._received, self._replies = memoryview(self._in).cast("B"), memoryview(self._out).cast("B")
+        self._senders = memoryview(self._names).cast("B")
+        # One view over all lengths beats an object for each header by a microsecond a datagram.
+        words = memoryview(self._in_headers).cast("B").cast("I")
+        self._lengths = words[_Mmsghdr.length.offset // 4 :: _STEP // 4]
+        self._reply_lengths = memoryview(self._out_vectors).cast("B").cast("Q")[1::2]
+        longs = memoryview(self._in_headers).cast("B").cast("Q")
+        self._control_lengths = longs[_Msghdr.controllen.offset // 8 :: _STEP // 8]
+        self._full_control = memoryview((ctypes.c_uint64 * SIZE)(*[self._control_space] * SIZE)).cast("B").cast("Q")
+
+    def _lay_out(self) -> None:
+        at = ctypes.addressof
+        for i in range(SIZE):
+            self._in_vectors[i] = _Iovec(at(self._in) + i * _STRIDE, LARGEST)
+            self._out_vectors[i] = _Iovec(at(self._out) + i * REPLY_SPACE, 0)
+            pairs: tuple[tuple[Any, Any], ...] = (
+                (self._in_headers, self._in_vectors),
+                (self._out_headers, self._out_vectors),
+            )
+            for headers, vectors in pairs:
+                header = headers[i].header
+                header.name, header.namelen = at(self._names) + i * NAME_SPACE, NAME_SPACE
+                header.iov, header.iovlen = at(vectors) + i * ctypes.sizeof(_Iovec), 1
+                if self._control_space:
+                    header.control = at(self._controls) + i * self._control_space
+                    header.controllen = self._control_space
+
+    def receive(self, fd: int) -> list[bytes]:
+        """Give the datagrams that wait on *fd*, at most ``SIZE``; none when none waits.
+
+        Raises OSError for what is no lack of datagrams (an ICMP error about an earlier reply among it).
+        """
+        if self._control_space:
+            self._control_lengths[:] = self._full_control  # the kernel wrote what it used
+        count = self._recvmmsg(fd, self._in_at, SIZE, _DONTWAIT, None)
+        if count <= 0:
+            code = ctypes.get_errno()
+            if count == 0 or code in _AGAIN:
+                return []
+            raise OSError(code, os.strerror(code))
+        received = self._received
+        ends = self._lengths[:count].tolist()
+        return [received[at : at + end].tobytes() for at, end in zip(_STARTS, ends, strict=False)]
+
+    def sender(self, i: int) -> bytes:
+        """Give the socket address of the *i*-th received datagram: of IPv4 the first 8 octets count, of IPv6 all."""
+        return self._senders[i * NAME_SPACE : (i + 1) * NAME_SPACE].tobytes()
+
+    def send(self, fd: int, replies: Sequence[bytes | None]) -> int:
+        """Send ``replies[i]`` to the sender of the *i*-th received datagram; give how many the kernel took.
+
+        None sends nothing. What a full socket buffer does not take is lost, as UDP may lose anything; a reply that
+        the kernel refuses (its client's address became unreachable) costs itself only.
+        """
+        buffer, lengths = self._replies, self._reply_lengths
+        at = 0
+        silent = False
+        for i, reply in enumerate(replies):
+            if reply is None:
+                silent = True
+            else:
+                length = len(reply)
+                buffer[at : at + length] = reply
+                lengths[i] = length
+            at += REPLY_SPACE
+        if not silent:
+            return self._send_run(fd, 0, len(replies))
+        sent = start = 0
+        for i, reply in enumerate(replies):
+            if reply is None:
+                sent += self._send_run(fd, start, i)
+                start = i + 1
+        return sent + self._send_run(fd, start, len(replies))
+
+    def _send_run(self, fd: int, start: int, end: int) -> int:
+        taken = 0
+        while start < end:
+            count = self._sendmmsg(fd, self._out_at + start * _STEP, end - start, _DONTWAIT)
+            if count > 0:
+                taken += count
+                start += count
+                continue
+            code = ctypes.get_errno()
+            if code == errno.EINTR:
+                continue
+            if code in (errno.EAGAIN, errno.ENOBUFS):
+                break
+            start += 1  # sendmmsg reports the fault of its first message: that one is given up
+        return taken
+
+
+_STARTS = range(0, SIZE * _STRIDE, _STRIDE)
+
+
+def supported() -> bool:
+    """Tell whether the layouts above are this platform's: Linux with glibc, x86-64 or arm64."""
+    return (
+        sys.platform == "linux"
+        and platform.machine() in ("x86_64", "aarch64")
+        and ctypes.sizeof(ctypes.c_void_p) == 8
+        and platform.libc_ver()[0] == "glibc"
+    )
+
+
+def fault() -> str | None:
+    """Say why batches cannot be used on this machine, None if they can: real datagrams go through one first."""
+    if not supported():
+        return f"not Linux with glibc on x86-64 or arm64 ({platform.platform()})"
+    try:
+        for control in (False, True):
+            _try_batch(control=control)
+    except (OSError, AttributeError, ValueError) as error:
+        return f"self-check failed: {error}"
+    return None
+
+
+def _try_batch(*, control: bool) -> None:
+    """Raise OSError or ValueError unless three datagrams come back to their sender, from the address it asked."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+    ):
+        asked = "127.0.0.1"
+        if control:
+            server.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        server.bind(("0.0.0.0" if control else asked, 0))
+        client.settimeout(1)
+        client.connect((asked, server.getsockname()[1]))
+        batch = Batch(socket.AF_INET, control=control)
+        for text in (b"one", b"", b"three" * 800):
+            client.send(text)
+        received = batch.receive(server.fileno())
+        if received != [b"one", b"", b"three" * 800]:
+            raise ValueError(f"sent 3 datagrams, received {[len(each) for each in received]} octets")
+        sent = batch.send(server.fileno(), [b"first", None, b"third"])
+        if (sent, client.recv(512), client.recv(512)) != (2, b"first", b"third"):
+            raise ValueError("replies did not come back")

@@ -1,0 +1,213 @@
+"""The listening sockets: UDP and TCP on each address, bound before any process is forked.
+
+SO_REUSEPORT is set only for several responders, and only after a bind without it has succeeded: otherwise a second
+instance would silently share the port.
+"""
+
+import errno
+import logging
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from meshdns.errors import MeshdnsError
+from meshdns.transport.holder import holder_of
+
+log = logging.getLogger(__name__)
+
+RECEIVE_BUFFER = 1 << 20
+"""Octets of SO_RCVBUF: what arrives while a responder is reborn, or busy, waits there."""
+
+BACKLOG = 512
+"""TCP connections that may wait to be accepted."""
+
+PORT_TRIES = 50
+"""Free UDP ports tried until one is free for TCP too."""
+
+IP_PKTINFO = 8
+"""Linux; the socket module of Python 3.11 does not name it."""
+
+_SO_RCVBUFFORCE = 33
+_KINDS = (socket.SOCK_DGRAM, socket.SOCK_STREAM)
+
+
+class BindError(MeshdnsError):
+    """An address cannot be listened on; the message names it, why, and who holds it or what would help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address of one responder, with its bound sockets; the TCP one listens, nobody accepts yet."""
+
+    address: str
+    udp: socket.socket
+    tcp: socket.socket
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return ip_address(self.udp.getsockname()[0]).is_loopback
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it is bound to every address of its family."""
+        return ip_address(self.udp.getsockname()[0]).is_unspecified
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Every listening socket. rows: one a responder, each with an endpoint for each address."""
+
+    rows: tuple[tuple[Endpoint, ...], ...]
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses listened on, with their true ports: ``127.0.0.1:15053``, ``[::1]:15053``."""
+        return tuple(endpoint.address for endpoint in self.rows[0])
+
+    def sockets(self) -> Iterator[socket.socket]:
+        """Give every socket."""
+        for row in self.rows:
+            for endpoint in row:
+                yield endpoint.udp
+                yield endpoint.tcp
+
+    def close(self) -> None:
+        """Close this process' copy of every socket."""
+        for each in self.sockets():
+            each.close()
+
+
+def bind(listen: Sequence[str], responders: int = 1) -> Bound:
+    """Listen on each address of *listen* for *responders* processes.
+
+    listen: ``127.0.0.1:53`` or ``[::1]:53``; port 0 takes one free port for UDP and TCP and all responders.
+    An address family that the machine lacks is skipped with a warning.
+
+    Raises BindError for an address that cannot be had, or when none is left.
+    """
+    columns: list[list[Endpoint]] = []
+    try:
+        for text in listen:
+            host, _, port = text.rpartition(":")
+            host = host.strip("[]")
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            if family == socket.AF_INET6 and not _has_ipv6():
+                log.warning("listen address %s is skipped: this machine has no IPv6", text)
+                continue
+            columns.append(_bind_all(host, int(port), family, responders))
+        if not columns:
+            raise BindError(f"nothing to listen on: none of {', '.join(listen)} can be had on this machine")
+    except BaseException:
+        for column in columns:
+            for endpoint in column:
+                endpoint.udp.close()
+                endpoint.tcp.close()
+        raise
+    return Bound(tuple(zip(*columns, strict=True)))
+
+
+def _bind_all(host: str, port: int, family: socket.AddressFamily, responders: int) -> list[Endpoint]:
+    first = _bind_pair(host, port, family, shared=False)
+    if responders == 1:
+        return [first]
+    port = first.udp.getsockname()[1]
+    first.udp.close()
+    first.tcp.close()
+    column: list[Endpoint] = []
+    try:
+        for _ in range(responders):
+            column.append(_bind_pair(host, port, family, shared=True))
+    except BindError:
+        for endpoint in column:
+            endpoint.udp.close()
+            endpoint.tcp.close()
+        raise
+    return column
+
+
+def _bind_pair(host: str, port: int, family: socket.AddressFamily, *, shared: bool) -> Endpoint:
+    """Bind UDP and TCP to one port; with port 0, to one that both can have."""
+    for attempt in range(PORT_TRIES):
+        udp = _bind_one(host, port, family, socket.SOCK_DGRAM, shared=shared)
+        chosen = udp.getsockname()[1]
+        try:
+            tcp = _bind_one(host, chosen, family, socket.SOCK_STREAM, shared=shared)
+        except BindError:
+            udp.close()
+            if port or attempt == PORT_TRIES - 1:
+                raise
+            continue
+        shown = f"[{host}]" if family == socket.AF_INET6 else host
+        return Endpoint(f"{shown}:{chosen}", udp, tcp)
+    raise AssertionError("unreachable")
+
+
+def _bind_one(
+    host: str, port: int, family: socket.AddressFamily, kind: socket.SocketKind, *, shared: bool
+) -> socket.socket:
+    made = socket.socket(family, kind)
+    try:
+        made.setblocking(False)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if kind == socket.SOCK_STREAM:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of a former run may linger
+        elif ip_address(host).is_unspecified:
+            if family == socket.AF_INET6:
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            else:
+                made.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        made.bind((host, port))
+        if kind == socket.SOCK_STREAM:
+            made.listen(BACKLOG)
+        else:
+            _widen(made)
+    except OSError as fault:
+        made.close()
+        raise BindError(_told(host, port, family, kind, fault)) from None
+    return made
+
+
+def _widen(udp: socket.socket) -> None:
+    try:
+        udp.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
+    except OSError:  # needs CAP_NET_ADMIN
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    granted = udp.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # the kernel tells twice what it gave
+    if granted < RECEIVE_BUFFER:
+        log.warning(
+            "the UDP receive buffer is %d KiB instead of %d: bursts may be lost; sysctl -w net.core.rmem_max=%d",
+            granted >> 10,
+            RECEIVE_BUFFER >> 10,
+            RECEIVE_BUFFER,
+        )
+
+
+def _told(host: str, port: int, family: socket.AddressFamily, kind: socket.SocketKind, fault: OSError) -> str:
+    shown = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
+    transport = "TCP" if kind == socket.SOCK_STREAM else "UDP"
+    what = f"cannot listen on {shown} ({transport}): "
+    if fault.errno == errno.EADDRINUSE:
+        holder = holder_of(port, kind)
+        return f"{what}address in use" + (f" by {holder}" if holder else "")
+    if fault.errno == errno.EACCES and port < 1024:
+        return (
+            f"{what}ports below 1024 need CAP_NET_BIND_SERVICE "
+            f"(or: sysctl -w net.ipv4.ip_unprivileged_port_start={port})"
+        )
+    if fault.errno == errno.EADDRNOTAVAIL:
+        return f"{what}this machine has no such address"
+    return f"{what}{fault.strerror}"
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,210 @@
+"""UDP, portable: a socket bound to one address through asyncio-dgram, one bound to all through packet info.
+
+A queue that overflows loses its oldest: whoever asked longest ago has asked again or given up.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, cast
+
+from asyncio_dgram.aio import DatagramServer, Protocol, TransportClosed
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[bytes, str], bytes | None]
+"""(query, client's host) → reply, or None for none. It does not wait, and does not raise."""
+
+QUEUE = 1_024
+"""Datagrams that wait to be answered."""
+
+TURN = 64
+"""Datagrams answered before others in the process have their turn."""
+
+LARGEST = 65_535
+"""Octets of the largest datagram."""
+
+_CONTROL = 128
+"""Octets for a datagram's control messages."""
+
+LEFTOVERS = 4_096
+"""Datagrams still answered when a listener closes: more than any receive buffer of ours holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class UdpStatistics:
+    """What a listener did. dropped: by its own queue; failed: replies that could not be sent."""
+
+    received: int = 0
+    answered: int = 0
+    dropped: int = 0
+    failed: int = 0
+
+
+class _LatestQueue(asyncio.Queue[Any]):
+    """A queue whose oldest entry makes room for a new one."""
+
+    dropped = 0
+
+    def put_nowait(self, item: Any) -> None:
+        if self.full():
+            self.get_nowait()
+            self.dropped += 1
+        super().put_nowait(item)
+
+
+class _ErrorCount(asyncio.Queue[Any]):
+    """Counts errors and keeps none: asyncio-dgram raises a kept one instead of the next send."""
+
+    seen = 0
+
+    def put_nowait(self, item: Any) -> None:
+        self.seen += 1
+
+
+class AddressListener:
+    """Answers on a socket bound to one address."""
+
+    def __init__(self, sock: socket.socket, handler: Handler, *, queue: int = QUEUE) -> None:
+        self._socket = sock
+        self._handler = handler
+        self._queue = _LatestQueue(queue)
+        self._errors = _ErrorCount()
+        self._received = self._answered = 0
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        drained = asyncio.Event()
+        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: Protocol(self._queue, self._errors, drained), sock=self._socket
+        )
+        self._stream = DatagramServer(cast(Any, transport), self._queue, self._errors, drained)
+        self._task = asyncio.create_task(self._serve(), name=f"udp {self._socket.getsockname()}")
+
+    @property
+    def statistics(self) -> UdpStatistics:
+        """What it did so far."""
+        return UdpStatistics(self._received, self._answered, self._queue.dropped, self._errors.seen)
+
+    async def close(self) -> None:
+        """Answer what has arrived, then close the socket."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        while not self._queue.empty():
+            query, client = self._queue.get_nowait()
+            self._answer_last(query, client)
+        for _ in range(LEFTOVERS):
+            try:
+                query, client = self._socket.recvfrom(LARGEST)
+            except BlockingIOError:
+                break
+            except OSError:  # an ICMP error about an earlier reply; the next datagram is behind it
+                continue
+            self._answer_last(query, client)
+        self._stream.close()
+        await asyncio.sleep(0)  # the transport closes the socket in the loop's next turn
+
+    def _answer_last(self, query: bytes, client: tuple[Any, ...]) -> None:
+        self._received += 1
+        reply = self._handler(query, client[0])
+        if reply is not None:
+            try:
+                self._socket.sendto(reply, client)
+                self._answered += 1
+            except OSError:  # a full buffer or an unreachable client: UDP may lose anything
+                self._errors.put_nowait(None)
+
+    async def _serve(self) -> None:
+        turn = 0
+        while True:
+            try:
+                query, client = await self._stream.recv()
+                self._received += 1
+                address = cast(tuple[Any, ...], client)
+                reply = self._handler(query, address[0])
+                if reply is not None:
+                    await self._stream.send(reply, address)
+                    self._answered += 1
+            except TransportClosed:
+                return
+            except Exception:  # one query must not end the listener; a handler that raises is a fault to be seen
+                log.exception("the listener on %s lost a query", self._socket.getsockname())
+            turn += 1
+            if turn % TURN == 0:
+                await asyncio.sleep(0)
+
+
+class WildcardListener:
+    """Answers on a socket bound to all addresses: each reply leaves from the address that was asked (RFC 2181 §4)."""
+
+    def __init__(self, sock: socket.socket, handler: Handler) -> None:
+        self._socket = sock
+        self._handler = handler
+        self._received = self._answered = self._failed = 0
+        self._started = False
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        asyncio.get_running_loop().add_reader(self._socket, self._on_readable)
+        self._started = True
+
+    @property
+    def statistics(self) -> UdpStatistics:
+        """What it did so far; the kernel drops what overflows, unseen here."""
+        return UdpStatistics(self._received, self._answered, 0, self._failed)
+
+    async def close(self) -> None:
+        """Answer what has arrived, then close the socket."""
+        if not self._started:
+            return
+        self._started = False
+        asyncio.get_running_loop().remove_reader(self._socket)
+        for _ in range(LEFTOVERS):
+            if not self._answer_one():
+                break
+        self._socket.close()
+
+    def _on_readable(self) -> None:
+        for _ in range(TURN):
+            if not self._answer_one():
+                break
+
+    def _answer_one(self) -> bool:
+        """Answer one datagram; tell whether there was one."""
+        try:
+            query, control, _, client = self._socket.recvmsg(LARGEST, _CONTROL)
+        except BlockingIOError:
+            return False
+        except OSError:  # an ICMP error about an earlier reply; the next datagram is behind it
+            self._failed += 1
+            return True
+        self._received += 1
+        try:
+            reply = self._handler(query, client[0])
+        except Exception:  # one query must not end the listener; a handler that raises is a fault to be seen
+            log.exception("the listener on %s lost a query", self._socket.getsockname())
+            return True
+        if reply is not None:
+            try:
+                self._socket.sendmsg((reply,), control, 0, client)
+                self._answered += 1
+            except OSError:  # a full buffer or an unreachable client: UDP may lose anything
+                self._failed += 1
+        return True
+
+
+UdpListener = AddressListener | WildcardListener
+
+
+def listener(sock: socket.socket, handler: Handler) -> UdpListener:
+    """Give the listener that the bound *sock* needs."""
+    if ip_address(sock.getsockname()[0]).is_unspecified:
+        return WildcardListener(sock, handler)
+    return AddressListener(sock, handler)

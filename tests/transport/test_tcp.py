@@ -1,0 +1,209 @@
+"""TCP on real sockets: what honest clients get, and what the others cannot take."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+from collections.abc import AsyncIterator
+
+import pytest
+
+from meshdns.transport.settings import TcpLimits
+from meshdns.transport.sockets import bind
+from meshdns.transport.tcp import OUTPUT, Handler, TcpServer
+from meshdns.wire.framing import frame
+
+FAST = TcpLimits(idle=0.3, message=0.3, write=0.3)
+
+
+def echo(query: bytes, host: str) -> bytes | None:
+    return None if query == b"drop" else b"re:" + query
+
+
+@contextlib.asynccontextmanager
+async def serving(handler: Handler = echo, limits: TcpLimits | None = None) -> AsyncIterator[tuple[TcpServer, int]]:
+    bound = bind(["127.0.0.1:0"])
+    ((endpoint,),) = bound.rows
+    endpoint.udp.close()
+    server = TcpServer(limits or TcpLimits())
+    await server.listen(endpoint.tcp, handler)
+    try:
+        yield server, endpoint.tcp.getsockname()[1]
+    finally:
+        server.stop_listening()
+        await server.wait_finished(0.5)
+        bound.close()
+
+
+class Client:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def connect(cls, port: int, host: str = "127.0.0.1") -> "Client":
+        return cls(*await asyncio.open_connection("127.0.0.1", port, local_addr=(host, 0)))
+
+    async def receive(self) -> bytes:
+        async with asyncio.timeout(5):
+            (length,) = struct.unpack("!H", await self.reader.readexactly(2))
+            return await self.reader.readexactly(length)
+
+    async def ask(self, query: bytes) -> bytes:
+        self.writer.write(frame(query))
+        return await self.receive()
+
+    async def is_closed(self, within: float = 5) -> bool:
+        try:
+            async with asyncio.timeout(within):
+                while await self.reader.read(65_536):
+                    pass
+        except TimeoutError:
+            return False
+        except ConnectionError:
+            return True
+        return True
+
+    async def close(self) -> None:
+        self.writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self.writer.wait_closed()
+
+
+async def test_many_queries_on_one_connection_one_by_one_and_pipelined() -> None:
+    async with serving() as (server, port):
+        client = await Client.connect(port)
+        for number in range(20):
+            assert await client.ask(b"%d" % number) == b"re:%d" % number
+        client.writer.write(b"".join(frame(b"%d" % number) for number in range(50)))
+        assert [await client.receive() for _ in range(50)] == [b"re:%d" % number for number in range(50)]
+        await client.close()
+        assert server.statistics.queries == 70
+
+
+async def test_a_message_in_single_octets() -> None:
+    async with serving() as (_, port):
+        client = await Client.connect(port)
+        client.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for octet in frame(b"slow"):
+            client.writer.write(bytes((octet,)))
+            await asyncio.sleep(0)
+        assert await client.receive() == b"re:slow"
+        await client.close()
+
+
+async def test_a_client_that_has_shut_its_side_is_still_answered() -> None:
+    async with serving() as (_, port):
+        client = await Client.connect(port)
+        client.writer.write(b"".join(frame(b"%d" % number) for number in range(30)))
+        client.writer.write_eof()
+        assert [await client.receive() for _ in range(30)] == [b"re:%d" % number for number in range(30)]
+        assert await client.is_closed()
+        await client.close()
+
+
+async def test_a_reset_leaves_nothing_behind() -> None:
+    async with serving() as (server, port):
+        for _ in range(30):
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as made:
+                made.sendall(frame(b"x"))
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client = await Client.connect(port)
+        assert await client.ask(b"well") == b"re:well"
+        await client.close()
+        async with asyncio.timeout(5):
+            while server.statistics.open:  # noqa: ASYNC110 (the server has no event for it)
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("begun", [b"", b"\0", b"\xff\xff" + b"x" * 1000, frame(b"one") + b"\0\5ab"])
+async def test_idlers_and_dawdlers_are_closed(begun: bytes) -> None:
+    async with serving(limits=FAST) as (server, port):
+        client = await Client.connect(port)
+        client.writer.write(begun)
+        assert await client.is_closed()
+        assert server.statistics.expired == 1
+        await client.close()
+
+
+async def test_a_client_that_never_reads_is_not_served_on_and_then_cut() -> None:
+    answered = 0
+
+    def large(query: bytes, host: str) -> bytes:
+        nonlocal answered
+        answered += 1
+        return bytes(1_000)
+
+    async with serving(large, FAST) as (server, port):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as greedy:
+            greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            greedy.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(greedy, ("127.0.0.1", port))
+            query = frame(b"x" * 50) * 200
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(5):
+                    while not server.statistics.expired:
+                        with contextlib.suppress(BlockingIOError):
+                            greedy.send(query)
+                        await asyncio.sleep(0.005)
+            assert server.statistics.expired == 1
+            # what the kernel buffered for it, and what we did
+            assert answered * 1_000 < (8 << 20) + OUTPUT
+
+
+async def test_at_the_limit_the_one_without_progress_for_longest_goes() -> None:
+    async with serving(limits=TcpLimits(connections=3, per_source=3)) as (server, port):
+        clients = [await Client.connect(port) for _ in range(3)]
+        assert await clients[0].ask(b"progress") == b"re:progress"
+        newest = await Client.connect(port)
+        assert await newest.ask(b"new") == b"re:new"
+        assert await clients[1].is_closed()
+        assert await clients[0].ask(b"kept") == b"re:kept"
+        assert server.statistics.evicted == 1
+        for client in (*clients, newest):
+            await client.close()
+
+
+async def test_one_source_cannot_take_the_place_of_others() -> None:
+    async with serving(limits=TcpLimits(connections=100, per_source=2)) as (_, port):
+        other = await Client.connect(port, "127.0.0.3")
+        greedy = [await Client.connect(port, "127.0.0.2") for _ in range(5)]
+        assert await greedy[-1].ask(b"x") == b"re:x"
+        assert [await client.is_closed(1) for client in greedy] == [True, True, True, False, False]
+        assert await other.ask(b"y") == b"re:y"
+        for client in (other, *greedy):
+            await client.close()
+
+
+async def test_while_draining_queries_in_flight_are_answered_and_quiet_connections_end() -> None:
+    async with serving() as (server, port):
+        quiet, busy, begun = [await Client.connect(port) for _ in range(3)]
+        assert await busy.ask(b"before") == b"re:before"
+        begun.writer.write(frame(b"in two parts")[:5])
+        await asyncio.sleep(0.05)
+        server.stop_listening()
+        finished = asyncio.create_task(server.wait_finished(5))
+        assert await busy.ask(b"during") == b"re:during"
+        begun.writer.write(frame(b"in two parts")[5:])
+        assert await begun.receive() == b"re:in two parts"
+        for client in (quiet, busy, begun):
+            assert await client.is_closed()
+            await client.close()
+        await asyncio.wait_for(finished, 5)
+        with pytest.raises(ConnectionRefusedError):
+            await Client.connect(port)
+
+
+async def test_a_handler_that_raises_is_logged_and_the_connection_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    def faulty(query: bytes, host: str) -> bytes:
+        if query == b"bad":
+            raise RuntimeError("fault")
+        return query
+
+    async with serving(faulty) as (_, port):
+        client = await Client.connect(port)
+        with caplog.at_level(logging.ERROR):
+            client.writer.write(frame(b"bad"))
+            assert await client.ask(b"good") == b"good"
+        assert "was lost" in caplog.text
+        await client.close()
