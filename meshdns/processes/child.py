@@ -45,6 +45,7 @@ class Child:
     status: StatusWriter | None = None
     born: float = field(default_factory=time.monotonic)
     told: float | None = None
+    killed: bool = False
 
     def finish(self) -> None:
         """Tell it to finish; once is enough."""
@@ -54,6 +55,7 @@ class Child:
 
     def kill(self) -> None:
         """End it now; it is still to be reaped by ``ended``."""
+        self.killed = True
         os.kill(self.pid, signal.SIGKILL)
 
     def release(self) -> None:

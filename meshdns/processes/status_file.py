@@ -54,7 +54,8 @@ class Number(IntEnum):
     TCP_ACCEPTED = 30
     TCP_EVICTED = 31
     """Idle connections closed to make room for new ones."""
-    TCP_REFUSED = 32
+    TCP_EXPIRED = 32
+    """Connections closed because they idled, dawdled or did not read."""
 
     SERVING = 48
     """From here on states, not counts. 1: the listeners are open and answer."""

@@ -8,7 +8,7 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
@@ -19,7 +19,7 @@ from meshdns.config import Config
 from meshdns.errors import ConfigError, StoreError
 from meshdns.processes import responder
 from meshdns.processes import status as statuses
-from meshdns.processes.child import Child, execute, fork
+from meshdns.processes.child import DEAF_TO, Child, execute, fork
 from meshdns.processes.closing import seal
 from meshdns.processes.lifeline import Lifeline
 from meshdns.processes.lock import DirectoryError, DirectoryLock, InUseError
@@ -27,7 +27,7 @@ from meshdns.processes.restarts import Streak, Suspicion, describe
 from meshdns.processes.signals import Signals
 from meshdns.processes.status_file import COUNTS, Number, StatusError, StatusWriter, read_file
 from meshdns.store import integrity
-from meshdns.transport.sockets import BindError, Bound, bind
+from meshdns.transport.sockets import BindError, Bound, Endpoint, bind
 
 log = logging.getLogger(__name__)
 
@@ -85,15 +85,15 @@ class Slot:
 class Parts:
     """What the supervisor starts, so that its life can be tried without the rest of the house.
 
-    respond: (configuration, sockets, index, status) → exit code, in a forked child. sync: a module to execute.
+    respond: (configuration, its endpoints, status) → exit code, in a forked child. sync: a module to execute.
     check: data_dir → one line about the store, and whether that is worth a warning; StoreError when it must not run.
-    set_aside: data_dir → one line about where the store went.
+    set_aside: data_dir → where the store went.
     """
 
-    respond: Callable[[Config, Bound, int, StatusWriter], int]
+    respond: Callable[[Config, Sequence[Endpoint], StatusWriter], int]
     sync: str
     check: Callable[[Path], tuple[str, bool]]
-    set_aside: Callable[[Path], str]
+    set_aside: Callable[[Path], object]
 
 
 class Supervisor:
@@ -154,8 +154,9 @@ class Supervisor:
 
     def _patience(self) -> float:
         now = time.monotonic()
+        starting = self._phase is Phase.RUNNING and not self._announced and not self._ready
         replacing = any(len(slot.children) > 1 for slot in self._slots)
-        eager = not self._announced or replacing or self._phase is Phase.CLOSING
+        eager = starting or replacing or self._phase is Phase.CLOSING
         moments = [now + (EAGER_TICK if eager else TICK)]
         moments += [slot.due for slot in self._all() if slot.due is not None]
         if self._phase is Phase.DRAINING:
@@ -204,9 +205,13 @@ class Supervisor:
                 sibling.release()
             self._status.close()
             self._signals.release()
+            for number, row in enumerate(self._bound.rows):
+                for endpoint in row if number != index else ():
+                    endpoint.udp.close()
+                    endpoint.tcp.close()
             logs.setup(config.log_level)
             status.adopt()
-            return self._parts.respond(config, self._bound, index, status)
+            return self._parts.respond(config, self._bound.rows[index], status)
 
         return fork(name, body, status=status)
 
@@ -247,6 +252,8 @@ class Supervisor:
     def _watch(self, now: float) -> None:
         for slot in self._all():
             for child in slot.children:
+                if child.killed:
+                    continue
                 silent = now - max(self._heartbeat(child), child.born, self._attentive)
                 if child.told is not None and now - child.told > FINISH_TIME:
                     log.warning("%s (process %d) did not finish in %.0f s: killed", slot.name, child.pid, FINISH_TIME)
@@ -285,12 +292,12 @@ class Supervisor:
         data_dir, now = self._config.data_dir, time.monotonic()
         try:
             if signals_only and self._found_sound is not None and now - self._found_sound < SET_ASIDE_AFTER:
-                log.error("store: %s", self._parts.set_aside(data_dir))
+                log.error("the store is set aside all the same: %s", self._parts.set_aside(data_dir))
             text, damaged = self._parts.check(data_dir)
-            log.log(logging.WARNING if damaged else logging.INFO, "store: %s", text)
+            _tell_store(text, damaged=damaged)
             self._found_sound = None if damaged else time.monotonic()
         except StoreError as fault:
-            log.error("store: %s", fault)
+            log.error("%s", fault)
         for slot in self._all():
             slot.streak = Streak()
             slot.due = time.monotonic()
@@ -361,10 +368,6 @@ class Supervisor:
         if ready != self._ready and self._announced and self._phase is Phase.RUNNING:
             log.log(logging.INFO if ready else logging.WARNING, "ready" if ready else "not ready")
         self._ready = ready
-        if ready and not self._announced:
-            names = max(row[Number.NAMES] for row in rows)
-            listen = ",".join(self._bound.addresses)
-            self._announced = self._handler.outlet.write(f"ready listen={listen} names={names}\n".encode())
         document: dict[str, object] = {
             "version": __version__,
             "listen": list(self._bound.addresses),
@@ -376,15 +379,28 @@ class Supervisor:
             self._status.write(document)
             self._told = document
         self._status.beat()
+        if ready and not self._announced:
+            names = max(row[Number.NAMES] for row in rows)
+            listen = ",".join(self._bound.addresses)
+            self._announced = self._handler.outlet.write(f"ready listen={listen} names={names}\n".encode())
         self._handler.tell_left_out()
 
 
 def _check(data_dir: Path) -> tuple[str, bool]:
-    outcome = integrity.check_in_child(data_dir, timeout=CHECK_TIME)
-    return str(outcome), False
+    """Check the store in a child that no signal reaches which is meant for all of the instance: it would look hurt."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, DEAF_TO)
+    try:
+        outcome = integrity.check_in_child(data_dir, timeout=CHECK_TIME)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, DEAF_TO)
+    return str(outcome), outcome.condition is integrity.Condition.DAMAGED
 
 
-PARTS = Parts(respond=responder.run, sync="meshdns.processes.sync", check=_check, set_aside=str)
+PARTS = Parts(respond=responder.run, sync="meshdns.processes.sync", check=_check, set_aside=integrity.set_aside)
+
+
+def _tell_store(text: str, *, damaged: bool) -> None:
+    log.log(logging.WARNING if damaged else logging.INFO, "%s", text)
 
 
 def serve(config: Config, *, reload: Callable[[], Config], parts: Parts = PARTS) -> int:
@@ -401,7 +417,7 @@ def serve(config: Config, *, reload: Callable[[], Config], parts: Parts = PARTS)
             former.unlink(missing_ok=True)
         bound = bind(config.listen, config.responders)
         text, damaged = parts.check(config.data_dir)
-        log.log(logging.WARNING if damaged else logging.INFO, "store: %s", text)
+        _tell_store(text, damaged=damaged)
         return Supervisor(config, bound, lock, signals, reload=reload, parts=parts).run()
     except (InUseError, BindError) as fault:
         log.error("%s", fault)

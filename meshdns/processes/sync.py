@@ -25,6 +25,7 @@ from meshdns.sources.file import FileSource
 from meshdns.sources.kuma_dp import KumaDpSource
 from meshdns.sources.settings import FileSettings, KumaDpSettings
 from meshdns.store import integrity
+from meshdns.store.schema import store_path
 from meshdns.store.writer import Writer
 from meshdns.xds.client import KumaSource
 
@@ -144,7 +145,7 @@ async def run(config: Config, handler: logs.LineHandler) -> int:
 
 async def _open(config: Config, finish: asyncio.Event) -> Writer | int:
     """Open the store, as often as it takes; or give an exit code: told to finish, or the store is damaged."""
-    path, wait = config.data_dir / "store", 1.0
+    path, wait = store_path(config.data_dir), 1.0
     while not finish.is_set():
         try:
             return Writer(
@@ -155,7 +156,7 @@ async def _open(config: Config, finish: asyncio.Event) -> Writer | int:
             )
         except StoreError as fault:
             log.error("%s; tried again in %g s", fault, wait)
-        if integrity.verify(path).damaged:
+        if integrity.verify(path).condition is integrity.Condition.DAMAGED:
             return EXIT_STORE_DAMAGED
         try:
             async with asyncio.timeout(wait):

@@ -1,0 +1,55 @@
+"""Who is answered at all: decided around the resolver, whose answers must not depend on who asks."""
+
+import time
+from collections.abc import Callable, MutableSequence
+
+from meshdns.config import Config
+from meshdns.processes.status_file import Number
+from meshdns.resolver.admission import Admission
+from meshdns.resolver.answer import Resolver
+from meshdns.resolver.rate_limit import RateLimit, cut
+
+
+class Gate:
+    """What stands between one endpoint's clients and the resolver.
+
+    loopback: whether only this machine can reach the endpoint; its clients are then not limited in number.
+    limit: shared by all endpoints of a process. row: where refusals are counted. clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        resolver: Resolver,
+        limit: RateLimit,
+        row: MutableSequence[int],
+        *,
+        loopback: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._admission = Admission(config.allow, loopback=loopback)
+        self._resolver = resolver
+        self._limit = None if loopback else limit
+        self._row = row
+        self._clock = clock
+
+    def answer_datagram(self, query: bytes, client: str) -> bytes | None:
+        """Give the reply to a datagram, or None. client: its host, an IP address as text."""
+        if self._admission.permits(client):
+            reply = self._resolver.answer_now(query)
+        else:
+            self._row[Number.NOT_ALLOWED] += 1
+            reply = self._resolver.refuse(query)
+        if reply is None or self._limit is None or client.startswith("127.") or client == "::1":
+            return reply
+        if self._limit.exceeded(client, reply, self._clock()):
+            self._row[Number.RATE_LIMITED] += 1
+            return cut(reply)
+        return reply
+
+    def answer_message(self, query: bytes, client: str) -> bytes | None:
+        """Give the reply to a message over TCP, or None; TCP proves who asks, so nothing is limited here."""
+        if self._admission.permits(client):
+            return self._resolver.answer_now(query, stream=True)
+        self._row[Number.NOT_ALLOWED] += 1
+        return self._resolver.refuse(query, stream=True)
