@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import meshdns.xds.core_log  # noqa: F401  # isort: skip  (before grpc)
+
 import grpc
 from grpc import aio
 

@@ -34,21 +34,20 @@ class Reading:
         if received.unknown_type or not received.requests:
             return self._unknown(received.unknown_type)
         events: list[Noticed | Unchanged | Snapshot] = []
-        if received.faults and received.faults != self._faults:
-            events.append(_unusable(received.faults))
-        self._faults = received.faults
         if not has_table(pieces.values()):
             if not received.faults and (received.first or not self._tableless):
                 events.append(NO_TABLE)
-            self._tableless = True
-            self._pushed = False
-            return events
-        self._tableless = False
-        if received.changed or not self._pushed:
-            self._pushed = True
-            events.append(Snapshot(pieces, version))
-        elif not received.faults:
-            events.append(Unchanged())
+            self._tableless, self._pushed = True, False
+        else:
+            self._tableless = False
+            if received.changed or not self._pushed:
+                self._pushed = True
+                events.append(Snapshot(pieces, version))
+            elif not received.faults:
+                events.append(Unchanged())
+        if received.faults and received.faults != self._faults:
+            events.append(_unusable(received.faults))  # after the table, which would make it look mended
+        self._faults = received.faults
         return events
 
     def _unknown(self, type_url: str) -> list[Noticed | Unchanged | Snapshot]:

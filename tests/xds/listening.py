@@ -15,7 +15,7 @@ ZONES = ("mesh", "mesh.local")
 DATA = Path(__file__).parent.parent / "data" / "kuma"
 
 FAST = Timing(
-    keepalive=20.0, patience=5.0, patience_limit=20.0, retry_first=0.05, retry_limit=0.2, handover=5.0, farewell=1.0
+    keepalive=20.0, patience=5.0, patience_limit=20.0, retry_first=0.02, retry_limit=0.05, handover=5.0, farewell=1.0
 )
 """Waits between attempts too short to be waited for; patience long enough for a loaded machine."""
 
