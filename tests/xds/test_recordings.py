@@ -1,5 +1,6 @@
 """What real control planes pushed, replayed over gRPC: the table after each step is what a reader must hold."""
 
+import json
 from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any
@@ -67,8 +68,6 @@ async def test_each_step_gives_its_table(folder: str) -> None:
         assert plane.violations == []
         assert len(plane.streams) == 1
     if "table" not in recording.expected[-1]:  # the large folder holds its last state only
-        import json
-
         final = json.loads((DATA / folder / "expected.json").read_bytes())
         assert shown(push.table) == wanted(final)
 

@@ -83,7 +83,7 @@ def decode_listener(resource: Resource, version: str, *, source: str) -> tuple[s
     if not name:
         raise FaultyResourceError("", "a listener without a name")
     try:
-        table = _table(listener, source, name, version)
+        table = _table(listener, source, name if name.isprintable() else ascii(name), version)
     except DecodeError:
         raise FaultyResourceError(name, "the configuration of its filter cannot be read") from None
     except ResourceError as error:
@@ -115,7 +115,7 @@ def _table(listener: Any, source: str, name: str, version: str) -> NameTable | N
         if _type(listener_filter.typed_config) in _DNS_FILTERS:
             config = DnsFilterConfig.FromString(listener_filter.typed_config.value)
             return NameTable("dns_filter", _from_filter(config, Origin(source, name, version)))
-    if listener.address.WhichOneof("address") == "pipe" or name in _DYNAMIC or listener.name in _DYNAMIC:
+    if listener.address.WhichOneof("address") == "pipe" or not _DYNAMIC.isdisjoint((name, listener.name)):
         body = _dns_body(listener)
         if body is not None:
             return NameTable("dynconf", parse_document(body, source=source, resource=name, version=version))
@@ -171,7 +171,7 @@ def _outbound(listener: Any, name: str) -> Piece:
     if not places:
         return Piece(skipped=tuple(skipped))
     service, tagged = _service(listener)
-    if not service:
+    if not service or not service.isprintable():  # it is shown on terminals
         return Piece(skipped=(*skipped, f"listener {name!r}: no service can be read from it"))
     return Piece(Outbound(tuple(places), service, tagged), skipped=tuple(skipped))
 
