@@ -28,6 +28,7 @@ VERBS = {
     "status": "show how a running instance is",
     "explain": "say why a name resolves as it does, or why it does not",
     "check": "find every fault of a configuration",
+    "generate": "write Kubernetes Services for mesh names, and what tells other resolvers to ask us",
 }
 """Each verb with what it does; ``cli/<verb>.py`` does it."""
 
