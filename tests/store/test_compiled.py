@@ -45,7 +45,7 @@ RULE_SETS = st.sampled_from([RULES, Rules(("c.mesh", "mesh", "example"), RULES.r
 @pytest.mark.parametrize("anew", [writer_module.ANEW, -1.0, 1e9], ids=["as built", "always anew", "never anew"])
 @given(steps=st.lists(CHANGES, min_size=1, max_size=8), rules=RULE_SETS)
 @settings(
-    max_examples=scale(600),
+    max_examples=scale(400),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
