@@ -2,17 +2,21 @@
 
 The fast path recognises what nearly every query looks like by looking ten header octets up in a table, and answers
 it by joining what is stored. It may only *accept* what it is sure of: a stored name is well-formed, so a query whose
-octets equal a stored name's, with exactly a type, a class and perhaps a bare OPT behind it, is well-formed too.
+octets equal a stored name's, with exactly a type, a class and perhaps a bare OPT behind it, is well-formed too; before
+it denies anything it walks the name.
 """
 
 import logging
-from collections.abc import MutableSequence
+from collections.abc import MutableSequence, Sequence
 from enum import IntEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from meshdns.wire.query import Edns, Query, parse_query
+from meshdns.wire.query import MAX_NAME, Edns, Query, parse_query
 from meshdns.wire.reply import (
+    AA,
+    AD,
     BADVERS,
+    CD,
     EDE_NOT_AUTHORITATIVE,
     EDE_NOT_READY,
     EDE_PROHIBITED,
@@ -21,6 +25,8 @@ from meshdns.wire.reply import (
     NOTIMP,
     NXDOMAIN,
     OPTION_KEEPALIVE,
+    QR,
+    RD,
     REFUSED,
     SERVFAIL,
     UDP_MAXIMUM,
@@ -32,7 +38,7 @@ from meshdns.wire.reply import (
     size_limit,
 )
 from meshdns.wire.rrset import AXFR, IN, IXFR, QUESTION_OFFSET, soa_record
-from meshdns.zone.lookup import NEGATIVE_TTL, SOA_TIMERS, Answer, Found, Question, Zones, lookup
+from meshdns.zone.lookup import NEGATIVE_TTL, SOA_TIMERS, Found, Get, Question, Zones, lookup
 
 log = logging.getLogger(__name__)
 
@@ -95,28 +101,47 @@ class Resolver:
         self._zones = zones
         self._counters = counters
         self._keepalive = option(OPTION_KEEPALIVE, min(round(tcp_idle * 10), 0xFFFF).to_bytes(2, "big"))
+        self._generation = -1
+        self._soas: dict[int, bytes] = {}
 
     def answer_now(self, query: bytes, *, stream: bool = False) -> bytes | None:
         """Give the reply to *query*, or None for what must not be answered. stream: it came over TCP."""
+        return self.answer_batch((query,), stream=stream)[0]
+
+    def answer_batch(self, queries: Sequence[bytes], *, stream: bool = False) -> list[bytes | None]:
+        """Give the reply to each of *queries*, all from one transaction: from one whole push, never a mixture."""
+        counters = self._counters
+        replies: list[bytes | None] = []
         try:
             transaction = self._store.begin()
-            try:
-                reply = None if stream else fast_answer(query, transaction)
+        except Exception:  # see _guarded
+            log.exception("the store cannot be read")
+            return [self._failure(query, stream=stream) for query in queries]
+        try:
+            generation = self._store.generation(transaction)
+            if generation != self._generation:
+                self._generation = generation
+                self._soas.clear()
+            for query in queries:
+                reply = self._guarded(query, transaction, stream=stream)
                 if reply is None:
-                    reply = self._answer(query, transaction, stream=stream)
-            finally:
-                transaction.abort()
+                    counters[Count.DROPPED] += 1
+                else:
+                    counters[reply[3] & 15] += 1
+                    if reply[2] & 2:
+                        counters[Count.TRUNCATED] += 1
+                replies.append(reply)
+        finally:
+            transaction.abort()
+        return replies
+
+    def _guarded(self, query: bytes, transaction: Transaction, *, stream: bool) -> bytes | None:
+        try:
+            reply = None if stream else self._usual_answer(query, transaction.get)
+            return self._answer(query, transaction.get, stream=stream) if reply is None else reply
         except Exception:  # a fault of ours must cost one query, not the service; it is logged with its packet
             log.exception("no answer to the query %s", query[:512].hex())
-            self._counters[Count.FAILED] += 1
-            reply = self._failure(query, stream=stream)
-        if reply is None:
-            self._counters[Count.DROPPED] += 1
-            return None
-        self._counters[reply[3] & 15] += 1
-        if reply[2] & 2:
-            self._counters[Count.TRUNCATED] += 1
-        return reply
+            return self._failure(query, stream=stream)
 
     def refuse(self, query: bytes, *, stream: bool = False) -> bytes | None:
         """Give the reply to a client that may not ask here (RFC 8914 §4.19), or None for what is no query."""
@@ -126,7 +151,44 @@ class Resolver:
         self._counters[Count.REFUSED] += 1
         return build_reply(parsed, REFUSED, limit=size_limit(parsed.edns, stream=stream), ede=PROHIBITED)
 
-    def _answer(self, message: bytes, transaction: Transaction, *, stream: bool) -> bytes | None:
+    def _usual_answer(self, query: bytes, get: Get) -> bytes | None:
+        """Give the UDP reply to a usual query for a name of ours, or None: take the complete path."""
+        usual = _USUAL_HEADERS.get(query[2:12])
+        if usual is None:
+            return None
+        end = query.find(0, QUESTION_OFFSET) + 1
+        if not end or query[end + 2 : end + 4] != _IN:
+            return None
+        tail, limit = b"", UDP_MINIMUM
+        opt = query[end + 4 :]
+        if usual.has_opt:
+            bare = _BARE_OPTS.get(opt[5:])
+            if bare is None or opt[:3] != b"\0\0\x29":
+                return None
+            tail, limit = bare, min(max(opt[3] << 8 | opt[4], UDP_MINIMUM), UDP_MAXIMUM)
+        elif opt:
+            return None
+        name = query[QUESTION_OFFSET:end].lower()
+        stored = get(name + query[end : end + 2])
+        if stored is not None:
+            if end + 2 + len(stored) + len(tail) > limit:
+                return None
+            return b"".join(
+                (query[:2], usual.positive, stored[:2], usual.additional, query[12 : end + 4], stored[2:], tail)
+            )
+        if not _is_name(query, end) or query[end : end + 2] in _TRANSFERS:
+            return None
+        answer = lookup(get, Question(name, query[end] << 8 | query[end + 1]), self._zones)
+        if answer.found is _NODATA:
+            head = usual.nodata
+        elif answer.found is _NXDOMAIN:
+            head = usual.nxdomain
+        else:
+            return None
+        return b"".join((query[:2], head, query[12 : end + 4], self._soa(answer.apex), tail))
+
+    def _answer(self, message: bytes, get: Get, *, stream: bool) -> bytes | None:
+        """Give the reply to any message: the complete path, by the words of the specification."""
         query = parse_query(message)
         if query is None:
             return None
@@ -134,22 +196,26 @@ class Resolver:
         if (rcode := _unanswerable(query)) is not None:
             return build_reply(query, rcode, limit=limit)
         options = self._options(query, stream=stream)
-        answer = lookup(transaction.get, Question(query.name, query.qtype), self._zones)
+        answer = lookup(get, Question(query.name, query.qtype), self._zones)
         if answer.found is Found.NOT_OURS:
             return build_reply(query, REFUSED, limit=limit, ede=NOT_OURS, options=options)
         if answer.found is Found.NOT_READY:
             return build_reply(query, SERVFAIL, limit=limit, ede=NOT_READY, options=options)
         rrset, soa = answer.rrset, b""
         if not rrset:
-            soa = self._soa(answer, transaction)
+            soa = self._soa(answer.apex)
             if answer.found is Found.APEX:
                 rrset, soa = b"\0\1" + soa, b""
         rcode = NXDOMAIN if answer.found is Found.NXDOMAIN else NOERROR
         return build_reply(query, rcode, limit=limit, authoritative=True, rrset=rrset, soa=soa, options=options)
 
-    def _soa(self, answer: Answer, transaction: Transaction) -> bytes:
-        generation = self._store.generation(transaction)
-        return soa_record(QUESTION_OFFSET + answer.apex, generation, ttl=NEGATIVE_TTL, timers=SOA_TIMERS)
+    def _soa(self, apex: int) -> bytes:
+        """Give the SOA of the zone that begins at octet *apex* of the question's name, for the current generation."""
+        soa = self._soas.get(apex)
+        if soa is None:
+            soa = soa_record(QUESTION_OFFSET + apex, self._generation, ttl=NEGATIVE_TTL, timers=SOA_TIMERS)
+            self._soas[apex] = soa
+        return soa
 
     def _options(self, query: Query, *, stream: bool) -> bytes:
         """Give the options of the reply: a keepalive over TCP for who asks (RFC 7828 §3.3.2), nothing else."""
@@ -157,6 +223,7 @@ class Resolver:
         return self._keepalive if asked else b""
 
     def _failure(self, message: bytes, *, stream: bool) -> bytes | None:
+        self._counters[Count.FAILED] += 1
         query = parse_query(message)
         return None if query is None else build_reply(query, SERVFAIL, limit=size_limit(query.edns, stream=stream))
 
@@ -178,18 +245,38 @@ def _unanswerable(query: Query) -> int | None:
     return None
 
 
-def _usual_headers() -> dict[bytes, tuple[bytes, bool]]:
-    """Give the ten header octets after the id of usual queries → (flags and QDCOUNT of the reply, an OPT follows).
+class _Usual(NamedTuple):
+    """What a usual query's header says, and what its replies' begin with behind the id.
+
+    positive: flags and QDCOUNT. additional: NSCOUNT and ARCOUNT of a positive reply. nodata, nxdomain: flags and all
+    counts of a denial, which has an SOA and no answer.
+    """
+
+    has_opt: bool
+    positive: bytes
+    additional: bytes
+    nodata: bytes
+    nxdomain: bytes
+
+
+def _usual_headers() -> dict[bytes, _Usual]:
+    """Give the ten header octets after the id of usual queries → their replies'.
 
     Usual: QUERY, one question, any RD, AD and CD, no other flag, nothing but perhaps one additional record.
     """
     usual = {}
-    for rd in (0x0000, 0x0100):
-        for ad_cd in (0x0000, 0x0010, 0x0020, 0x0030):
-            for additional in (0, 1):
-                asked = (rd | ad_cd).to_bytes(2, "big") + b"\0\1\0\0\0\0" + additional.to_bytes(2, "big")
-                flags = 0x8400 | rd | ad_cd & 0x0010
-                usual[asked] = (flags.to_bytes(2, "big") + b"\0\1", bool(additional))
+    for rd in (0, RD):
+        for ad in (0, AD):
+            for cd in (0, CD):
+                for additional in (b"\0\0", b"\0\1"):
+                    flags = QR | AA | rd | cd
+                    usual[(rd | ad | cd).to_bytes(2, "big") + b"\0\1\0\0\0\0" + additional] = _Usual(
+                        additional != b"\0\0",
+                        flags.to_bytes(2, "big") + b"\0\1",
+                        b"\0\0" + additional,
+                        flags.to_bytes(2, "big") + b"\0\1\0\0\0\1" + additional,
+                        (flags | NXDOMAIN).to_bytes(2, "big") + b"\0\1\0\0\0\1" + additional,
+                    )
     return usual
 
 
@@ -203,31 +290,16 @@ def _bare_opts() -> dict[bytes, bytes]:
 
 _USUAL_HEADERS = _usual_headers()
 _BARE_OPTS = _bare_opts()
+_NODATA, _NXDOMAIN = Found.NODATA, Found.NXDOMAIN
 _IN = b"\0\1"
+_TRANSFERS = tuple(qtype.to_bytes(2, "big") for qtype in (AXFR, IXFR))
 
 
-def fast_answer(query: bytes, transaction: Transaction) -> bytes | None:
-    """Give the UDP reply to a usual query for an RRset that exists as asked, or None: take the complete path."""
-    usual = _USUAL_HEADERS.get(query[2:12])
-    if usual is None:
-        return None
-    end = query.find(0, QUESTION_OFFSET) + 1
-    if not end or query[end + 2 : end + 4] != _IN:
-        return None
-    opt = query[end + 4 :]
-    if usual[1]:
-        tail = _BARE_OPTS.get(opt[5:])
-        if tail is None or opt[:3] != b"\0\0\x29":
-            return None
-        limit = min(max(opt[3] << 8 | opt[4], UDP_MINIMUM), UDP_MAXIMUM)
-        additional = b"\0\0\0\1"
-    elif opt:
-        return None
-    else:
-        tail, limit, additional = b"", UDP_MINIMUM, b"\0\0\0\0"
-    stored = transaction.get(query[QUESTION_OFFSET:end].lower() + query[end : end + 2])
-    if stored is None:
-        return None
-    if end + 2 + len(stored) + len(tail) > limit:
-        return None
-    return b"".join((query[:2], usual[0], stored[:2], additional, query[12 : end + 4], stored[2:], tail))
+def _is_name(query: bytes, end: int) -> bool:
+    """Tell whether the octets of *query* from the question's start to *end* are one name of at most 255 octets."""
+    at = QUESTION_OFFSET
+    while (length := query[at]) and length <= 63:
+        at += 1 + length
+        if at >= end:
+            return False
+    return at == end - 1 and not length and end - QUESTION_OFFSET <= MAX_NAME

@@ -12,7 +12,7 @@ RCODE_NAMES = {
     0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 9: "NOTAUTH", 16: "BADVERS",
 }  # fmt: skip
 
-QR, AA, TC, RD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0010
+QR, AA, TC, RD, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0020, 0x0010
 COPIED = 0x7800 | RD | CD
 """Opcode, RD and CD come back as they came (RFC 1035 §4.1.1, RFC 4035 §3.2.2)."""
 

@@ -19,6 +19,9 @@ NEGATIVE_TTL = 5
 SOA_TIMERS = (3600, 600, 86400, NEGATIVE_TTL)
 """Refresh, retry, expire, minimum in seconds; only the last is ever used by anybody."""
 
+REMEMBERED = 4_096
+"""Parents whose zone is remembered; most names of a mesh have few parents. When full, forgotten."""
+
 ANY_RRSET = rrset(HINFO, 3600, [b"\x07RFC8482\0"])
 """RFC 8482 §4.2: existing names say no more than this to ANY."""
 
@@ -43,6 +46,9 @@ class Found(Enum):
     NOT_OURS = auto()
 
 
+_NODATA = Found.NODATA  # an attribute of an Enum costs three times a global
+
+
 class Answer(NamedTuple):
     """The meaning of a reply.
 
@@ -63,18 +69,32 @@ class Zones:
     zones: as in :class:`Rules`. sources: names of the configured sources.
     """
 
-    __slots__ = ("_apexes", "_lenient", "_sources")
+    __slots__ = ("_apexes", "_lenient", "_sources", "_under")
 
     def __init__(self, rules: Rules, sources: Iterable[str] = ()) -> None:
         self._lenient = frozenset(map(to_wire, rules.zones))
         self._apexes = self._lenient | frozenset(map(to_wire, rules.reverse_zones))
         self._sources = frozenset(source.encode() for source in sources)
+        self._under: dict[bytes, bytes | None] = {}
 
     def apex_of(self, name: bytes) -> bytes | None:
         """Give the longest zone that *name* is in or under, on label boundaries; None if it is in none of ours."""
         if name in self._apexes:
             return name
-        return next((parent for parent in parents(name) if parent in self._apexes), None) if name[0] else None
+        parent = name[1 + name[0] :]
+        if len(parent) <= 1:
+            return None
+        try:
+            return self._under[parent]
+        except KeyError:
+            pass
+        apex = (
+            parent if parent in self._apexes else next((each for each in parents(parent) if each in self._apexes), None)
+        )
+        if len(self._under) >= REMEMBERED:
+            self._under.clear()
+        self._under[parent] = apex
+        return apex
 
     def is_lenient(self, apex: bytes) -> bool:
         """Tell whether spelling may be lenient in this zone: it may in the mesh's, not in reverse zones."""
@@ -96,7 +116,8 @@ def lookup(get: Get, question: Question, zones: Zones) -> Answer:
         return Answer(Found.APEX, b"", 0, name)
     if get(name) is not None:
         zone = name if apex is None else apex  # a name outside the zones denies for itself alone
-        return _existing(get, Found.EXACT, name, qtype, len(name) - len(zone))
+        at = len(name) - len(zone)
+        return Answer(_NODATA, b"", at, name) if qtype != ANY else _existing(get, Found.EXACT, name, qtype, at)
     if apex is None:
         return Answer(Found.NOT_OURS)
     at = len(name) - len(apex)
@@ -120,7 +141,7 @@ def _existing(get: Get, how: Found, owner: bytes, qtype: int, apex: int) -> Answ
         found = ANY_RRSET
     if found is not None:
         return Answer(how, found, apex, owner)
-    return Answer(Found.NODATA, b"", apex, owner)
+    return Answer(_NODATA, b"", apex, owner)
 
 
 def _every_dot(name: bytes, at: int) -> bytes | None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshdns.resolver.answer import COUNTS, Count, Resolver, fast_answer
+from meshdns.resolver.answer import COUNTS, Count, Resolver
 from meshdns.wire.name import to_wire
 from meshdns.zone.lookup import Zones
 from tests.wire.packets import OPT, SEEDS, opt, option, query
@@ -38,10 +38,11 @@ class Store:
 
     def __init__(self, *, delivered: tuple[str, ...] = ("kuma",)) -> None:
         self.database = compile_zone(RECORDS, delivered=delivered)
-        self.open = 0
+        self.open = self.begun = 0
 
     def begin(self) -> "Store":
         self.open += 1
+        self.begun += 1
         return self
 
     def get(self, key: bytes, /) -> bytes | None:
@@ -250,7 +251,7 @@ OPTS = [b"", OPT, opt(0), opt(512), opt(4096, flags=0x8000), opt(version=1), opt
                 name, qtype, qclass=qclass, flags=flags, extra=extra, additional=1 if extra else 0, id=id
             ),
             st.sampled_from(NAMES),
-            st.sampled_from([1, 28, 6, 255, 65, 12]),
+            st.sampled_from([1, 28, 6, 255, 65, 12, 41, 251, 252]),
             st.sampled_from([1, 1, 1, 3]),
             st.sampled_from([0x0100, 0x0000, 0x0120, 0x0130, 0x0110, 0x0010, 0x0780, 0x2100]),
             st.sampled_from(OPTS),
@@ -264,13 +265,39 @@ OPTS = [b"", OPT, opt(0), opt(512), opt(4096, flags=0x8000), opt(version=1), opt
 )
 def test_the_fast_path_gives_the_bytes_of_the_complete_path(message: bytes, at: int, mutation: bytes) -> None:
     for each in (message, message[:at] + mutation + message[at + len(mutation) :]):
-        store = Store()
-        fast = fast_answer(each, store)
+        both = resolver()
+        get = Store().get
+        fast = both._usual_answer(each, get)
         if fast is not None:
-            complete = Resolver(store, Zones(RULES, ("kuma",)), [0] * COUNTS)._answer(each, store, stream=False)
-            assert fast == complete
+            assert fast == both._answer(each, get, stream=False)
 
 
 def test_the_fast_path_takes_the_usual_queries() -> None:
-    for message in (named("web.mesh"), named("WEB.mesh", flags=0x0120), named("dual.mesh", 28, **WITH_OPT)):
-        assert fast_answer(message, Store()) is not None
+    for message in (
+        named("web.mesh"),
+        named("WEB.mesh", flags=0x0120),
+        named("dual.mesh", 28, **WITH_OPT),
+        named("web.mesh", 28),
+        named("nosuch.mesh", 65, **WITH_OPT),
+    ):
+        assert resolver()._usual_answer(message, Store().get) is not None
+
+
+def test_a_batch_is_answered_from_one_transaction() -> None:
+    store = Store()
+    both = Resolver(store, Zones(RULES, ("kuma",)), [0] * COUNTS)
+    replies = both.answer_batch([named("web.mesh"), b"", named("x.mesh")])
+    assert [None if reply is None else reply[3] & 15 for reply in replies] == [0, None, 3]
+    assert (store.begun, store.open) == (1, 0)
+
+
+def test_a_store_that_cannot_be_read_is_servfail_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    class Gone(Store):
+        def begin(self) -> "Store":
+            raise OSError("disk gone")
+
+    with caplog.at_level(logging.ERROR):
+        reply = Resolver(Gone(), Zones(RULES), [0] * COUNTS).answer_now(named("web.mesh"))
+    assert reply is not None
+    assert reply[3] & 15 == 2
+    assert "cannot be read" in caplog.text
