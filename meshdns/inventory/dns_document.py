@@ -7,6 +7,7 @@ What can be partly read is read: an unusable name or address is left out and nam
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from meshdns.errors import ResourceError
@@ -90,15 +91,13 @@ def gather(entries: Iterable[Entry], origin: Origin) -> Document:
     """
     skipped: list[str] = []
     notices: list[str] = []
-    addresses_seen: dict[str, IPAddress | ResourceError] = {}
     by_spelling: dict[str, NameRecord] = {}
     for entry in entries:
-        try:
-            name = check_name(entry.name)
-        except ResourceError as error:
-            skipped.append(f"name {error}")
+        name, problem = _name(entry.name)
+        if problem:
+            skipped.append(f"name {problem}")
             continue
-        addresses = _addresses(name, entry.addresses, addresses_seen, skipped)
+        addresses = _addresses(name, entry.addresses, skipped)
         if not addresses:
             skipped.append(f"name {name!r}: no usable address")
             continue
@@ -136,20 +135,30 @@ def _fold_case(by_spelling: dict[str, NameRecord], notices: list[str]) -> dict[s
     return records
 
 
-def _addresses(
-    name: str, texts: Sequence[str], seen: dict[str, IPAddress | ResourceError], skipped: list[str]
-) -> tuple[IPAddress, ...]:
-    """Give the usable addresses of *texts* in order, without duplicates; each text is read once per table."""
+@lru_cache(maxsize=2**17)
+def _address(text: str) -> IPAddress | str:
+    """Give *text* as an address, or what is wrong with it. Kept: each push repeats the whole table."""
+    try:
+        return check_address(text)
+    except ResourceError as error:
+        return str(error)
+
+
+@lru_cache(maxsize=2**17)
+def _name(text: str) -> tuple[str, str]:
+    """Give *text* as a name, or else an empty one and what is wrong with it. Kept as addresses are."""
+    try:
+        return check_name(text), ""
+    except ResourceError as error:
+        return "", str(error)
+
+
+def _addresses(name: str, texts: Sequence[str], skipped: list[str]) -> tuple[IPAddress, ...]:
+    """Give the usable addresses of *texts* in order, without duplicates."""
     found: dict[IPAddress, None] = {}
     for text in texts:
-        address = seen.get(text)
-        if address is None:
-            try:
-                address = check_address(text)
-            except ResourceError as error:
-                address = error
-            seen[text] = address
-        if isinstance(address, ResourceError):
+        address = _address(text)
+        if isinstance(address, str):
             skipped.append(f"address of {name!r}: {address}")
         elif len(found) < MAX_ADDRESSES:
             found[address] = None

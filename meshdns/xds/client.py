@@ -20,7 +20,7 @@ import grpc
 from grpc import aio
 
 from meshdns.errors import ResourceError
-from meshdns.inventory.event import Connected, Disconnected, Pushed, SourceEvent
+from meshdns.inventory.event import Connected, Disconnected, Noticed, Pushed, SourceEvent
 from meshdns.inventory.record import Table
 from meshdns.xds.backoff import Backoff
 from meshdns.xds.credentials import read_ca, read_token
@@ -43,6 +43,7 @@ _METHODS: dict[Protocol, str] = {
     "delta": f"{_SERVICE}/DeltaAggregatedResources",
     "sotw": f"{_SERVICE}/StreamAggregatedResources",
 }
+_REPORT = "please report it, with the log"
 _OURS = Refusal("ours", "replaced by a new stream")
 
 
@@ -89,7 +90,15 @@ class KumaSource:
         try:
             while True:
                 item = await outbox.take()
-                yield self._pushed(item) if isinstance(item, Snapshot) else item
+                if not isinstance(item, Snapshot):
+                    yield item
+                    continue
+                try:
+                    event: SourceEvent = self._pushed(item)
+                except Exception as error:
+                    log.exception("source %s: the push %s failed in an unforeseen way", self.name, item.version)
+                    event = Noticed(f"internal error: {error!r}", _REPORT)
+                yield event
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -124,7 +133,7 @@ class KumaSource:
                 refusal = error.refusal
             except Exception as error:  # whatever it is, DNS goes on and so do we
                 log.exception("source %s: the stream failed in an unforeseen way", self.name)
-                refusal = Refusal("lost", f"internal error: {error!r}", "please report it with the log")
+                refusal = Refusal("lost", f"internal error: {error!r}", _REPORT)
             if self._answered:
                 backoff.reset()
             elif refusal.kind in ("silent", "not offered"):

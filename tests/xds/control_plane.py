@@ -172,7 +172,7 @@ class ControlPlane:
                 ("grpc.keepalive_permit_without_calls", 1),
             )
         )
-        handlers = {
+        handlers: dict[str, Any] = {
             "StreamAggregatedResources": grpc.stream_stream_rpc_method_handler(self._sotw),
             "DeltaAggregatedResources": grpc.stream_stream_rpc_method_handler(self._delta),
         }
@@ -242,6 +242,10 @@ class ControlPlane:
         """Wait until *condition* holds; raises TimeoutError."""
         async with asyncio.timeout(seconds), self._changed:
             await self._changed.wait_for(condition)
+
+    async def acked(self, count: int) -> None:
+        """Wait until *count* responses of the last stream were ACKed."""
+        await self.until(lambda: len(self.last.acks) >= count)
 
     async def _notify(self) -> None:
         async with self._changed:

@@ -61,8 +61,7 @@ async def test_each_step_gives_its_table(folder: str) -> None:
             assert push.table.lenient
             assert push.skipped == ()
             assert {record.origin.source for record in push.table.records.values()} <= {"kuma"}
-            acks = number + 1
-            await plane.until(lambda acks=acks: len(plane.last.acks) == acks)
+            await plane.acked(number + 1)
         assert not listening.of(Noticed)
         assert plane.last.nacks == []
         assert plane.violations == []

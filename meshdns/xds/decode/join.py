@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from meshdns.inventory.dns_document import Document
@@ -73,7 +73,8 @@ def join(
                 for port in ports_of[vip]:
                     merged.setdefault(port.number, port)
             ports = tuple(sorted(merged.values(), key=lambda port: port.number))
-        records[key] = replace(record, ports=ports, service=_service(key, ports, zones))
+        service = _service(key, ports, zones)
+        records[key] = NameRecord(record.name, record.addresses, record.ttl, ports, service, record.origin)
 
     if by_place:
         notices.extend(_without_listener(names_of, by_vip, document))
