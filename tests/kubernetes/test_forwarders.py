@@ -69,7 +69,6 @@ SETTINGS = [
     ("unbound", "conf", CLUSTER, '    domain-insecure: "mesh"\n'),
     ("unbound", "conf", CLUSTER, f'    local-zone: "{ULA_ZONE}." transparent\n'),
     ("bind", "options", CLUSTER, 'validate-except {\n    "mesh";\n'),
-    ("bind", "options", CLUSTER, 'disable-empty-zone "D.F.IP6.ARPA";\n'),
     ("bind", "zones", CLUSTER, "forward only;"),
     ("dnsmasq", "conf", CLUSTER, "rebind-domain-ok=/mesh/\n"),
     ("knot-resolver", "conf", CLUSTER, "policy.FLAGS({'NO_CACHE'})"),
@@ -87,7 +86,6 @@ def test_what_each_resolver_must_be_told(name: str, part: str, target: Target, e
 ABSENT = [
     ("unbound", "conf", CLUSTER, "do-not-query-localhost"),
     ("unbound", "conf", BOTH, "local-zone"),
-    ("bind", "options", BOTH, "disable-empty-zone"),
     ("coredns", "block", CLUSTER, "bind "),
     ("coredns", "block", CLUSTER, "        force_tcp\n"),
     ("coredns", "block", CLUSTER, "\n    loop"),

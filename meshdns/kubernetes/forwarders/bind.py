@@ -35,7 +35,4 @@ def options(target: Target) -> str:
         "// ",
     )
     text += "validate-except {\n" + "".join(f'    "{name}";\n' for name in target.names) + "};\n"
-    if target.shadowed:
-        text += remark("BIND answers for all of d.f.ip6.arpa by itself (RFC 6303), before it forwards.", "// ")
-        text += 'disable-empty-zone "D.F.IP6.ARPA";\n'
     return text

@@ -11,6 +11,9 @@ def conf(target: Target) -> str:
             """
             /etc/powerdns/recursor.d/meshdns.conf, then restart pdns-recursor.
 
+            += adds to forward-zones of recursor.conf, which has to be set there before: put the line forward-zones=
+            into it if it has none, or the Recursor does not start.
+
             forward-zones, not forward-zones-recurse: meshdns is authoritative for these zones and asks nobody else.
             The Recursor keeps answers for as long as meshdns says (30 s, denials 5 s); max-cache-ttl and
             max-negative-ttl would be for all names. Leave serve-stale-extensions at 0. A negative trust anchor for
