@@ -495,7 +495,7 @@ async def test_a_connection_that_is_cut_is_made_again() -> None:
 
 
 async def test_a_half_open_connection_is_noticed() -> None:
-    timing = dataclasses.replace(FAST, keepalive=0.3, keepalive_timeout=0.3)
+    timing = dataclasses.replace(FAST, keepalive=1.0, keepalive_timeout=1.0)
     async with (
         plane_with(delta("v1", [TABLE])) as plane,
         Relay(plane.port) as relay,
@@ -505,7 +505,7 @@ async def test_a_half_open_connection_is_noticed() -> None:
         relay.fall_silent()
         before = asyncio.get_running_loop().time()
         event = await listening.next(Disconnected)
-        assert asyncio.get_running_loop().time() - before < 5
+        assert asyncio.get_running_loop().time() - before < 10
         assert f"control plane {relay.address} no longer answers pings" in event.reason
         relay.speak()
         await plane.end_streams()  # as a control plane's own TCP does in the end
@@ -580,12 +580,12 @@ async def test_a_renewal_that_fails_is_told() -> None:
 
 async def test_silent_delta_then_sotw_and_the_winner_is_remembered(tmp_path: Path) -> None:
     """kuma-cp 2.0 to 2.10: a delta stream opens and nothing ever comes."""
-    timing = dataclasses.replace(FAST, patience=0.4)
+    timing = dataclasses.replace(FAST, patience=1.0)
     plane = plane_with(sotw("v1", [TABLE]), silent=frozenset({"delta"}))
     async with plane:
         async with Listening(source(plane.address, timing=timing, memory=tmp_path / "m")) as listening:
             event = await listening.next(Disconnected)
-            assert "gave no answer to a delta stream within 0.4 s" in event.reason
+            assert "gave no answer to a delta stream within 1 s" in event.reason
             assert "both are tried" in event.remedy
             assert (await listening.next(Connected)).detail == "sotw"
             await listening.next(Pushed)
@@ -600,10 +600,10 @@ async def test_silent_delta_then_sotw_and_the_winner_is_remembered(tmp_path: Pat
 
 async def test_silent_sotw_of_a_newer_control_plane(tmp_path: Path) -> None:
     """An upgrade to 3.0: SotW, which was remembered, is silent now."""
-    timing = dataclasses.replace(FAST, patience=0.4)
+    timing = dataclasses.replace(FAST, patience=1.0)
     plane = plane_with(delta("v1", [TABLE]), silent=frozenset({"sotw"}))
     async with plane:
-        (tmp_path / f"protocol-127.0.0.1%3A{plane.port}.json").write_text('{"protocol": "sotw", "patience": 0.4}')
+        (tmp_path / f"protocol-127.0.0.1%3A{plane.port}.json").write_text('{"protocol": "sotw", "patience": 1.0}')
         async with Listening(source(plane.address, timing=timing, memory=tmp_path)) as listening:
             assert "to a sotw stream" in (await listening.next(Disconnected)).reason
             assert (await listening.next(Connected)).detail == "delta"
@@ -611,15 +611,13 @@ async def test_silent_sotw_of_a_newer_control_plane(tmp_path: Path) -> None:
 
 async def test_a_slow_control_plane_is_given_more_time(tmp_path: Path) -> None:
     """10,000 services took 34 s for the first answer; it looks just like a protocol that is not spoken."""
-    timing = dataclasses.replace(FAST, patience=0.2, patience_limit=1.6)
-    plane = plane_with(delta("v1", [TABLE]), first_delay=0.6, silent=frozenset({"sotw"}))
+    timing = dataclasses.replace(FAST, patience=0.3, patience_limit=2.4)
+    plane = plane_with(delta("v1", [TABLE]), first_delay=0.7, silent=frozenset({"sotw"}))
     async with plane, Listening(source(plane.address, timing=timing, memory=tmp_path)) as listening:
         await listening.next(Pushed)
-        modes = [stream.mode for stream in plane.streams]
-        assert modes[:4] == ["delta", "sotw", "delta", "sotw"]
-        # 0.2 and 0.4 were not enough, so 0.8 was
-        assert modes == ["delta", "sotw"] * 2 + ["delta"]
-    assert Memory(tmp_path, plane.address).recall() == Winner("delta", 0.8)
+        # 0.3 and 0.6 were not enough, so 1.2 was
+        assert [stream.mode for stream in plane.streams] == ["delta", "sotw"] * 2 + ["delta"]
+    assert Memory(tmp_path, plane.address).recall() == Winner("delta", 1.2)
 
 
 async def test_one_protocol_only_is_waited_for_and_the_other_never_tried() -> None:
@@ -636,7 +634,7 @@ async def test_one_protocol_only_is_waited_for_and_the_other_never_tried() -> No
 
 
 async def test_sotw_silence_to_a_current_version_ends_when_no_version_is_claimed() -> None:
-    timing = dataclasses.replace(FAST, patience=0.4)
+    timing = dataclasses.replace(FAST, patience=1.0)
     plane = plane_with(sotw("v1", [TABLE]))
     plane.quiet_when_current = True
     async with plane, Listening(source(plane.address, timing=timing, protocol="sotw")) as listening:
