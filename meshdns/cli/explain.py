@@ -84,6 +84,8 @@ def _facts(told: Explanation, status: Status) -> list[tuple[str, str]]:
     if told.nearest:
         facts.append(("nearest", ", ".join(told.nearest)))
     facts += [("hint", hint) for hint in told.hints]
+    if not status.running:
+        facts.append(("instance", "does not run; this is what its store holds"))
     return [(label if label != previous else "", text) for (label, text), previous in _with_previous(facts)]
 
 

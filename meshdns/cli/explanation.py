@@ -192,7 +192,7 @@ class Explainer:
         other = dotted(text, told.zone) if told.zone in self._rules.zones else text
         told.removed = self._seen.last_removal(text) or (self._seen.last_removal(other) if other != text else None)
         if told.zone is None or told.zone in self._rules.zones:
-            told.nearest = tuple(self._seen.closest(text, SHOWN))
+            told.nearest = tuple(dict.fromkeys(self._seen.closest(text, 2 * SHOWN)))[:SHOWN]
             told.hints = tuple(self._spellings(text, told.zone, told.nearest))
 
     def _spellings(self, text: str, zone: str | None, nearest: Sequence[str]) -> Iterator[str]:

@@ -43,7 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     answered = reply.rcode == "NOERROR" and bool(reply.answers)
     if not answered and not arguments.json and arguments.server is None:
         sys.stdout.flush()
-        print(f"meshdns explain {arguments.name} {type_name(qtype)} can say why", file=sys.stderr)
+        which = f" --config {arguments.config}" * bool(arguments.config)
+        which += f" --data-dir {arguments.data_dir}" * bool(arguments.data_dir)
+        print(f"meshdns explain {arguments.name} {type_name(qtype)}{which} can say why", file=sys.stderr)
     return 0 if answered else 1
 
 
