@@ -101,6 +101,8 @@ class Stream:
     nacks: list[tuple[str, str]] = field(default_factory=list)
     sent: int = 0
     open: bool = True
+    finished: bool = False
+    """The client ended its half in good order, instead of resetting the stream."""
     outstanding: bool = False
     position: int | None = None
     resend: bool = False
@@ -382,6 +384,7 @@ class ControlPlane:
                 await context.write(stream.out_of_turn.popleft())
                 continue
             if reader.done():
+                stream.finished = True
                 return
             response = self._next(stream)
             stream.sent += 1

@@ -563,6 +563,7 @@ async def test_a_renewal_that_changes_nothing_says_so() -> None:
         assert len(listening.of(Pushed)) == 1
         assert listening.of(Disconnected) == []
         assert len(plane.open_streams()) <= 1
+        assert all(stream.finished for stream in plane.streams if not stream.open)
 
 
 async def test_a_renewal_that_fails_is_told() -> None:
