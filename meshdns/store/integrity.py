@@ -8,14 +8,8 @@ A sound store is written anew from what was read, and the copy takes the file's 
 see (a damaged free list, branch page or counter) would mislead a look-up or the next writer, and is left behind.
 """
 
-import faulthandler
-import gc
-import json
 import os
-import resource
-import select
 import shutil
-import signal
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -25,11 +19,12 @@ from enum import Enum
 from itertools import count, islice
 from operator import itemgetter, lt
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, cast
 
 import lmdb
 
 from meshdns.errors import StoreError
+from meshdns.store.child import run_in_child
 from meshdns.store.progress import read_progress
 from meshdns.store.schema import (
     DATA_FILE,
@@ -139,11 +134,12 @@ def check_in_child(data_dir: Path, *, timeout: float) -> Outcome:
     began = time.monotonic()
     shutil.rmtree(path / _SCRATCH, ignore_errors=True)  # of a check that was killed
     verdict = _told_by_child(lambda: _check_and_rewrite(path), timeout)
+    reached = read_progress(path).generation
     if verdict.condition is Condition.NEWER:
         refuse_format(path, verdict.format)
     moved_to = _set_aside(path) if verdict.condition is Condition.DAMAGED else None
     if verdict.condition in {Condition.DAMAGED, Condition.ABSENT}:
-        created = _told_by_child(lambda: _create(path), timeout)
+        created = _told_by_child(lambda: _create(path, reached), timeout)
         if created.condition is not Condition.SOUND:
             raise StoreError(f"{path}: an empty store cannot be created: {created.reason}")
     return Outcome(verdict.condition, verdict.reason, moved_to, verdict.entries, time.monotonic() - began)
@@ -334,9 +330,23 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _create(path: Path) -> Verdict:
-    """Create an empty store."""
-    open_store(path).env.close()
+def _told_by_child(work: Callable[[], Verdict], timeout: float) -> Verdict:
+    """Do *work* in a child and give its verdict; a child that dies or does not end has found damage."""
+
+    def verdict() -> list[object]:
+        found = work()
+        return [found.condition.value, found.reason, found.format, found.entries]
+
+    told = run_in_child(verdict, timeout)
+    if told.failure:
+        return Verdict(Condition.DAMAGED, told.failure)
+    condition, *rest = cast("list[Any]", told.value)
+    return Verdict(Condition(condition), *rest)
+
+
+def _create(path: Path, base: int) -> Verdict:
+    """Create an empty store whose generations begin after *base*."""
+    open_store(path, base=base).env.close()
     return Verdict(Condition.SOUND)
 
 
@@ -350,66 +360,3 @@ def _set_aside(path: Path) -> Path:
     with translated(path):
         path.rename(aside)
     return aside
-
-
-def _told_by_child(work: Callable[[], Verdict], timeout: float) -> Verdict:
-    """Do *work* in a child and give what it finds; a child that dies or does not end has found damage."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reading)
-        _run_child(work, writing)
-    os.close(writing)
-    told = None
-    try:
-        told = _read_until_end(reading, time.monotonic() + timeout)
-    finally:
-        os.close(reading)
-        if told is None:
-            os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-    if told is None:
-        return Verdict(Condition.DAMAGED, f"reading it did not end within {timeout:g} s")
-    if os.WIFSIGNALED(status):
-        return Verdict(Condition.DAMAGED, f"reading it ended the check with {signal.Signals(os.WTERMSIG(status)).name}")
-    try:
-        condition, reason, found, entries = json.loads(told)
-    except ValueError:
-        return Verdict(Condition.DAMAGED, f"the check ended with status {os.waitstatus_to_exitcode(status)}")
-    if condition is None:
-        raise StoreError(reason)
-    return Verdict(Condition(condition), reason, found, entries)
-
-
-def _read_until_end(descriptor: int, deadline: float) -> bytes | None:
-    """Give all that the child writes, None when it has not ended by the *deadline* (monotonic seconds)."""
-    told = b""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    while True:
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            return None
-        piece = os.read(descriptor, 65_536)
-        if not piece:
-            return told
-        told += piece
-
-
-def _run_child(work: Callable[[], Verdict], into: int) -> NoReturn:
-    """Do *work*, write what it finds as JSON, and end the process without any of the parent's clean-up."""
-    try:
-        faulthandler.disable()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # LMDB's own last words; ours go through the pipe
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-        gc.disable()
-        try:
-            verdict = work()
-            told: list[object] = [verdict.condition.value, verdict.reason, verdict.format, verdict.entries]
-        except StoreError as error:
-            told = [None, str(error), 0, 0]
-        os.write(into, json.dumps(told).encode())
-        os._exit(0)
-    finally:
-        os._exit(1)

@@ -48,3 +48,30 @@ def all_winners(
             if name not in winners:
                 winners[name] = Winner(source.number, ready.get(name) or decode_record(value, source.name))
     return winners
+
+
+def find_conflicts(
+    store: Store,
+    txn: ReadTransaction,
+    sources: Sequence[SourceState],
+    pushing: SourceState,
+    touched: Mapping[str, NameRecord],
+) -> tuple[str, ...]:
+    """Give a line for each *touched* name of the *pushing* source for which another has other addresses.
+
+    Only addresses count: sources that know more or less about a service (its ports, say) do not contradict each other.
+    """
+    at = sources.index(pushing)
+    lines = []
+    for name, record in touched.items() if len(sources) > 1 else ():
+        for before, others in ((True, sources[:at]), (False, sources[at + 1 :])):
+            for _, other in records_of(store, txn, name, others):
+                if set(record.addresses) != set(other.addresses):
+                    mine, theirs = _told(record, pushing.name), _told(other, other.origin.source)
+                    first, second = (theirs, mine) if before else (mine, theirs)
+                    lines.append(f"{name}: {first}, {second}; the first is served")
+    return tuple(lines)
+
+
+def _told(record: NameRecord, source: str) -> str:
+    return f"{source} says {', '.join(map(str, record.addresses)) or 'no address'}"

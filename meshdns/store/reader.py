@@ -19,6 +19,7 @@ import lmdb
 from meshdns.errors import StoreError
 from meshdns.inventory.record import IPAddress, NameRecord
 from meshdns.store.compiled import names_at
+from meshdns.store.delivered import read_delivered
 from meshdns.store.journal import JournalRow, find_removal, read_rows
 from meshdns.store.merge import records_of
 from meshdns.store.record_codec import decode_record, unpacked
@@ -29,9 +30,7 @@ from meshdns.store.schema import (
     entries_of,
     open_store,
     source_prefix,
-    translated,
 )
-from meshdns.zone.entries import DELIVERED_KEY
 
 COMPARED = 200_000
 """How many names ``closest`` looks at."""
@@ -87,9 +86,12 @@ class Reader:
 
     @contextmanager
     def snapshot(self) -> Iterator["Snapshot"]:
-        """Give everything as one push left it, for as long as the block lasts."""
-        with translated(self._store.path), self._store.env.begin() as txn:
-            yield Snapshot(self._store, txn)
+        """Give everything as one push left it, for as long as the block lasts. Raises StoreError."""
+        try:
+            with self._store.env.begin() as txn:
+                yield Snapshot(self._store, txn)
+        except lmdb.Error as error:
+            raise StoreError(f"{self._store.path}: {error}") from error
 
     def close(self) -> None:
         """Close the store; no transaction may be open."""
@@ -120,8 +122,7 @@ class Snapshot:
 
     def delivered(self) -> frozenset[str]:
         """Give the sources that have delivered at least once."""
-        value = self.get(DELIVERED_KEY)
-        return frozenset(value.decode().split("\n")) if value else frozenset()
+        return read_delivered(self._store, self._txn)
 
     def get(self, key: bytes) -> bytes | None:
         """Give an entry of the ``zone`` database, for ``zone.lookup``."""

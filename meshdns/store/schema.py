@@ -211,8 +211,8 @@ def open_environment(
     )
 
 
-def open_store(path: Path, *, readonly: bool = False, map_size: int = MAP_SIZE) -> Store:
-    """Open the store in *path*; unless *readonly*, create what is not there yet.
+def open_store(path: Path, *, readonly: bool = False, map_size: int = MAP_SIZE, base: int = 0) -> Store:
+    """Open the store in *path*; unless *readonly*, create what is not there yet, with generations after *base*.
 
     Raises StoreError when it cannot be opened, is no store of ours, or is of a newer format.
     """
@@ -224,13 +224,13 @@ def open_store(path: Path, *, readonly: bool = False, map_size: int = MAP_SIZE) 
         env = open_environment(path, readonly=readonly, map_size=map_size)
     try:
         with translated(path):
-            return Store(path, env, _open_databases(path, env, readonly=readonly))
+            return Store(path, env, _open_databases(path, env, readonly=readonly, base=base))
     except BaseException:
         env.close()
         raise
 
 
-def _open_databases(path: Path, env: lmdb.Environment, *, readonly: bool) -> dict[str, "lmdb._Database"]:
+def _open_databases(path: Path, env: lmdb.Environment, *, readonly: bool, base: int) -> dict[str, "lmdb._Database"]:
     with env.begin() as txn:
         fresh = txn.stat()["entries"] == 0
     if not fresh:
@@ -243,7 +243,7 @@ def _open_databases(path: Path, env: lmdb.Environment, *, readonly: bool) -> dic
         raise StoreError(f"{path}: the store is empty, nothing was ever written to it")
     with env.begin(write=True) as txn:
         handles = {name: env.open_db(name.encode(), txn=txn) for name in DATABASES}
-        initialise(txn, handles["meta"], State(commit=txn.id()))
+        initialise(txn, handles["meta"], State(base=base, commit=txn.id()))
     return handles
 
 

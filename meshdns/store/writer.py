@@ -8,7 +8,7 @@ changes nothing opens no write transaction. What cannot be written changes nothi
 import gc
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +20,11 @@ import lmdb
 from meshdns.inventory.record import NameRecord, Table
 from meshdns.store.batch import Batch
 from meshdns.store.compiled import closure, rebuild, update
+from meshdns.store.delivered import add_delivered, put_delivered, read_delivered
 from meshdns.store.difference import Difference, compare
 from meshdns.store.guard import Guard, taken_over
 from meshdns.store.journal import HOLD_OVER, NO_LONGER_CONFIGURED, JournalRow, append_row
-from meshdns.store.merge import Winner, all_winners, records_of, winner_of
+from meshdns.store.merge import Winner, all_winners, find_conflicts, records_of, winner_of
 from meshdns.store.progress import Progress, read_progress, write_progress
 from meshdns.store.record_codec import encode_body, encode_origin
 from meshdns.store.schema import (
@@ -35,7 +36,7 @@ from meshdns.store.schema import (
     source_prefix,
     translated,
 )
-from meshdns.zone.entries import DELIVERED_KEY, Rules
+from meshdns.zone.entries import Rules
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class Writer:
     def delivered(self) -> frozenset[str]:
         """Give the sources that have delivered at least once."""
         with translated(self._store.path), self._store.env.begin() as txn:
-            return _delivered(txn.get(DELIVERED_KEY, db=self._store.databases["zone"]))
+            return read_delivered(self._store, txn)
 
     def held(self, source: str) -> tuple[str, ...]:
         """Give the names of *source* that the guard keeps, sorted."""
@@ -154,8 +155,9 @@ class Writer:
         with translated(self._store.path), self._store.env.begin() as txn:
             difference = compare(self._store, txn, slot.number, table)
             guard = self._judge(txn, slot, table, difference, now)
-            first = source not in _delivered(txn.get(DELIVERED_KEY, db=self._store.databases["zone"]))
-            conflicts = self._conflicts(txn, slot, table, (*difference.added, *difference.changed))
+            first = source not in read_delivered(self._store, txn)
+            touched = {name: table.records[name] for name in (*difference.added, *difference.changed)}
+            conflicts = find_conflicts(self._store, txn, self._state.sources, slot, touched)
         before = self._guards[source]
         removed = tuple(name for name in difference.missing if name not in guard.until)
         push = Push(
@@ -187,7 +189,7 @@ class Writer:
             return None
         slot = self._slot(source)
         with self._batch() as batch:
-            _deliver(batch, source)
+            add_delivered(batch, source)
             self._finish(batch, self._state.sources)
         return Push(self.generation, slot.name, held=self.held(source))
 
@@ -235,22 +237,6 @@ class Writer:
         records = [found.record for name in candidates for found in records_of(self._store, txn, name, own)]
         return guard.keeping(candidates - taken_over(records, table), now)
 
-    def _conflicts(
-        self, txn: ReadTransaction, slot: SourceState, table: Table, names: Iterable[str]
-    ) -> tuple[str, ...]:
-        order = self._state.sources
-        at = order.index(self._slot(slot.name))
-        lines = []
-        for name in names if len(order) > 1 else ():
-            record = table.records[name]
-            for before, others in ((True, order[:at]), (False, order[at + 1 :])):
-                for _, other in records_of(self._store, txn, name, others):
-                    if set(record.addresses) != set(other.addresses):
-                        mine, theirs = _told(record, slot.name), _told(other, other.origin.source)
-                        first, second = (theirs, mine) if before else (mine, theirs)
-                        lines.append(f"{name}: {first}, {second}; the first is served")
-        return tuple(lines)
-
     def _commit(
         self,
         push: Push,
@@ -281,7 +267,7 @@ class Writer:
                 lenient = {each.number for each in sources if each.lenient}
                 after = self._winners(batch.txn, together, sources)
                 served += update(batch, self._rules, lenient, before=before, after=after, names=together)
-            _deliver(batch, slot.name)
+            add_delivered(batch, slot.name)
             push = replace(push, generation=self._state.base + batch.txn.id())
             row = JournalRow(
                 push.generation, self._wall(), push.source, push.version, push.added, push.removed, push.changed
@@ -346,9 +332,9 @@ class Writer:
             served = state.names
             if gone or state.rules != rules or kept != [each.name for each in state.sources]:
                 served = self._rebuild(batch, sources, {})
-            delivered = _delivered(batch.get("zone", DELIVERED_KEY))
+            delivered = read_delivered(self._store, batch.txn)
             if not delivered <= set(names):
-                _put_delivered(batch, delivered & set(names))
+                put_delivered(batch, delivered & set(names))
             self._finish(
                 batch, tuple(sources), names=served, journal_octets=octets, rules=rules, next_number=next_number
             )
@@ -441,24 +427,3 @@ def _collector_paused() -> Iterator[None]:
 
 def _encoded(record: NameRecord) -> bytes:
     return encode_body(record) + encode_origin(record.origin)
-
-
-def _told(record: NameRecord, source: str) -> str:
-    return f"{source} says {', '.join(map(str, record.addresses)) or 'no address'}"
-
-
-def _delivered(value: bytes | None) -> frozenset[str]:
-    return frozenset(value.decode().split("\n")) if value else frozenset()
-
-
-def _put_delivered(batch: Batch, sources: Collection[str]) -> None:
-    if sources:
-        batch.put("zone", DELIVERED_KEY, "\n".join(sorted(sources)).encode())
-    else:
-        batch.delete("zone", DELIVERED_KEY)
-
-
-def _deliver(batch: Batch, source: str) -> None:
-    delivered = _delivered(batch.get("zone", DELIVERED_KEY))
-    if source not in delivered:
-        _put_delivered(batch, delivered | {source})

@@ -22,10 +22,11 @@ from meshdns.errors import StoreError
 from meshdns.inventory.record import Table
 from meshdns.store import integrity
 from meshdns.store.integrity import Condition, check_in_child
+from meshdns.store.progress import read_progress
 from meshdns.store.reader import Reader
 from meshdns.store.writer import Writer
 from tests.store.contents import assert_digest
-from tests.store.damage import HARMLESS, damage
+from tests.store.damage import HARMLESS, OCTETS, damage
 from tests.store.tables import RULES, merged, mesh, record, table, zone_of
 
 SOURCES = ("kuma", "file")
@@ -100,6 +101,15 @@ def wrong_answers(store: Path, expected: Expected) -> list[str]:
     return wrong
 
 
+def generation_of(store: Path) -> int:
+    """Give the generation that readers of *store* see."""
+    reader = Reader(store)
+    with reader.snapshot() as now:
+        generation = now.generation
+    reader.close()
+    return generation
+
+
 def damaged(first: int, last: int) -> object:
     """Damage a store in many ways; each must then answer rightly or be empty, and take two pushes rightly."""
     old, new = mesh(40, version="v3", ttl=33), mesh(40, version="v4", moved=7, first=3)
@@ -117,6 +127,7 @@ def damaged(first: int, last: int) -> object:
 
         done_in_child(prepare)
         found = {condition.value: 0 for condition in Condition}
+        reached = read_progress(master).generation
         for seed in range(first, last):
             data_dir = Path(directory) / "instance"
             store = data_dir / "store"
@@ -133,6 +144,8 @@ def damaged(first: int, last: int) -> object:
 
                 def read_push_twice_read() -> list[list[str]]:
                     wrong = [wrong_answers(store, kept)]  # noqa: B023
+                    if way in OCTETS and generation_of(store) < reached:  # noqa: B023
+                        raise AssertionError("the generation went back")
                     writer = open_writer(store)  # noqa: B023
                     writer.apply("kuma", new)
                     writer.apply("file", FILE)
@@ -217,12 +230,7 @@ def killed(times: int) -> object:
             push = int(str(done_in_child(lambda: complete_push(data_dir / "store"))))
             seen.append(push)
 
-            def read_generation() -> int:
-                reader = Reader(data_dir / "store")
-                with reader.snapshot() as now:
-                    return now.generation
-
-            now = int(str(done_in_child(read_generation)))
+            now = int(str(done_in_child(lambda: generation_of(data_dir / "store"))))
             if now < generation:
                 raise AssertionError(f"generation {generation} went back to {now}")
             generation = now

@@ -43,6 +43,11 @@ def test_a_transaction_reads_what_lookups_need(reader: Reader) -> None:
     txn.abort()
 
 
+def test_what_fails_while_a_snapshot_is_told_is_not_the_stores_fault(reader: Reader) -> None:
+    with pytest.raises(BrokenPipeError), reader.snapshot():
+        raise BrokenPipeError
+
+
 def test_records_are_sorted_and_merged(now: Snapshot) -> None:
     names = [each.record.name.lower() for each in now.records()]
     assert names == sorted(names)
