@@ -1,6 +1,7 @@
 """``meshdns generate coredns`` and the other resolvers: what tells them to forward our zones to meshdns."""
 
 import argparse
+import re
 import sys
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -14,6 +15,9 @@ from meshdns.kubernetes.forwarders import FORWARDERS, Target
 from meshdns.kubernetes.forwarders.target import CLUSTER_ADDRESS, LOOPBACK_ADDRESS, Endpoint, parse_endpoint
 
 Network = IPv4Network | IPv6Network
+
+_BIND = re.compile(r"[A-Za-z0-9_.:%-]+\Z")
+"""CoreDNS takes interfaces besides addresses, and NodeLocal DNSCache replaces placeholders itself."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, resolver: str) -> None:
@@ -56,11 +60,15 @@ def run(arguments: argparse.Namespace, resolver: str) -> int:
     forwarder = FORWARDERS[resolver]
     config = configuration(arguments)
     zones, reverse = zones_of(arguments, config)
+    bind = tuple(getattr(arguments, "bind", None) or ())
+    for word in bind:
+        if not _BIND.match(word):
+            raise _fault("--bind", f"{word!r} is not an address, nor the name of an interface")
     target = Target(
         _endpoints(arguments, config, in_cluster=forwarder.in_cluster),
         zones,
         reverse,
-        bind=tuple(getattr(arguments, "bind", None) or ()),
+        bind=bind,
     )
     merged: Path | None = getattr(arguments, "merge", None)
     if merged is None:

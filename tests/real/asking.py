@@ -1,6 +1,7 @@
 """What is asked of every real resolver in front of meshdns, and what it has to say."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -129,3 +130,11 @@ def target(*ports: int, port: int = 53) -> Target:
     """Give what a forwarder on this machine is told: our zones, at 127.0.0.1 and *ports*."""
     endpoints = tuple(parse_endpoint(f"127.0.0.1:{number}") for number in ports)
     return Target(endpoints, ("mesh", "mesh.local"), REVERSE, port=port)
+
+
+def wait_until(happened: Callable[[], bool], patience: float = 10.0) -> None:
+    """Ask *happened* until it says yes; AssertionError after *patience* seconds."""
+    deadline = time.monotonic() + patience
+    while not happened():
+        assert time.monotonic() < deadline, f"not within {patience} s"
+        time.sleep(0.05)

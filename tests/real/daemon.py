@@ -1,6 +1,7 @@
 """Other people's servers for tests: in the foreground, without rights, on a free loopback port, ended by their pid."""
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -18,12 +19,16 @@ NOBODY = 65534
 
 
 def free_port() -> int:
-    """Give a port of 127.0.0.1 that is free for UDP and TCP now."""
+    """Give a port of 127.0.0.1 that is free for UDP and TCP now, and that stays free while its server is restarted.
+
+    It lies below the ports that the kernel gives to clients: a forwarder's own query would take it otherwise.
+    """
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
+        port = secrets.choice(range(10_000, max(lowest, 20_000)))
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            port = int(tcp.getsockname()[1])
             try:
+                tcp.bind(("127.0.0.1", port))
                 udp.bind(("127.0.0.1", port))
             except OSError:
                 continue

@@ -13,7 +13,7 @@ import pytest
 
 from meshdns.kubernetes.forwarders import FORWARDERS
 from tests.parts import which
-from tests.real.asking import QUESTIONS, Asked, answers, answers_mesh, ask, check, mesh, target
+from tests.real.asking import QUESTIONS, Asked, answers, answers_mesh, ask, check, mesh, target, wait_until
 from tests.real.daemon import daemon, free_port, open_directory
 from tests.serving import Serving
 
@@ -249,13 +249,6 @@ def test_a_name_that_is_removed_is_gone_within_its_ttl(chains: Callable[[str], C
     removed = time.monotonic()
     wait_until(lambda: ask(chain.port, name, "A").rcode() == dns.rcode.NXDOMAIN)
     assert time.monotonic() - removed < 1 + 1  # resolvers count whole seconds
-
-
-def wait_until(happened: Callable[[], bool], patience: float = 10.0) -> None:
-    deadline = time.monotonic() + patience
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 ULA_POINTER = Asked(ip_address("fd00:fd00::3").reverse_pointer, "PTR", answer=("dual.mesh.",))

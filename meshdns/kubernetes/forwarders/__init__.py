@@ -34,11 +34,11 @@ class Forwarder:
 
 
 FORWARDERS: Mapping[str, Forwarder] = {
-    "coredns": Forwarder("CoreDNS: server block of a Corefile", True, {"block": coredns.block}),
-    "kube-dns": Forwarder("kube-dns: its ConfigMap", True, {"configmap": kube_dns.configmap}),
-    "nodelocal": Forwarder("NodeLocal DNSCache: server block", True, {"block": coredns.nodelocal_block}),
+    "coredns": Forwarder("the server block for a cluster's CoreDNS", True, {"block": coredns.block}),
+    "kube-dns": Forwarder("the ConfigMap of kube-dns", True, {"configmap": kube_dns.configmap}),
+    "nodelocal": Forwarder("the server block for NodeLocal DNSCache", True, {"block": coredns.nodelocal_block}),
     "systemd-resolved": Forwarder(
-        "systemd-resolved: a drop-in",
+        "a drop-in for systemd-resolved",
         False,
         {
             "resolved": systemd_resolved.drop_in,
@@ -46,12 +46,12 @@ FORWARDERS: Mapping[str, Forwarder] = {
             "negative": systemd_resolved.negative_anchors,
         },
     ),
-    "dnsmasq": Forwarder("dnsmasq: a file of its conf-dir", False, {"conf": dnsmasq.conf}),
-    "unbound": Forwarder("Unbound: a file of unbound.conf.d", False, {"conf": unbound.conf}),
-    "knot-resolver": Forwarder("Knot Resolver 5: lines of kresd.conf", False, {"conf": knot_resolver.conf}),
-    "bind": Forwarder("BIND: forward zones, and options", False, {"zones": bind.zones, "options": bind.options}),
+    "dnsmasq": Forwarder("a file for dnsmasq's conf-dir", False, {"conf": dnsmasq.conf}),
+    "unbound": Forwarder("a file for Unbound's unbound.conf.d", False, {"conf": unbound.conf}),
+    "knot-resolver": Forwarder("lines for kresd.conf of Knot Resolver 5", False, {"conf": knot_resolver.conf}),
+    "bind": Forwarder("forward zones for BIND, and its options", False, {"zones": bind.zones, "options": bind.options}),
     "pdns-recursor": Forwarder(
-        "PowerDNS Recursor: a file of recursor.d, and Lua",
+        "a file for recursor.d of PowerDNS Recursor, and Lua",
         False,
         {"conf": pdns_recursor.conf, "lua": pdns_recursor.lua},
     ),
