@@ -146,7 +146,7 @@ class Config(BaseModel):
     """Everything an operator decides, with the contract's defaults; all paths absolute once loaded.
 
     listen: ``address:port``, UDP and TCP on each. responders: processes. drain, shrink_hold: seconds.
-    reverse, allow: networks. sources: in order of precedence.
+    listener: how UDP is moved. reverse, allow: networks. sources: in order of precedence.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -169,6 +169,7 @@ class Config(BaseModel):
     srv: bool = False
     allow: Annotated[tuple[Annotated[Network, BeforeValidator(_network)], ...], AfterValidator(_unique)] = ()
     shrink_hold: Duration = 300.0
+    listener: Literal["auto", "portable"] = "auto"
     tcp: TcpLimits = TcpLimits()
     rate_limit: RateLimitSettings = RateLimitSettings()
     sources: tuple[SourceSettings, ...] = ()

@@ -1,7 +1,7 @@
 """Who is answered at all: decided around the resolver, whose answers must not depend on who asks."""
 
 import time
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable, MutableSequence, Sequence
 
 from meshdns.config import Config
 from meshdns.processes.status_file import Number
@@ -46,6 +46,12 @@ class Gate:
             self._row[Number.RATE_LIMITED] += 1
             return cut(reply)
         return reply
+
+    def answer_datagrams(self, queries: Sequence[bytes], client: Callable[[int], str]) -> Sequence[bytes | None]:
+        """Give the reply to each datagram of a batch, or None. client: the host that sent the i-th."""
+        if self._admission.permits_all and self._limit is None:
+            return self._resolver.answer_batch(queries)
+        return [self.answer_datagram(query, client(i)) for i, query in enumerate(queries)]
 
     def answer_message(self, query: bytes, client: str) -> bytes | None:
         """Give the reply to a message over TCP, or None; TCP proves who asks, so nothing is limited here."""

@@ -19,9 +19,10 @@ from meshdns.resolver.answer import Resolver, Store
 from meshdns.resolver.rate_limit import RateLimit
 from meshdns.store.reader import Reader
 from meshdns.store.schema import store_path
-from meshdns.transport import udp
+from meshdns.transport import mmsg, udp
 from meshdns.transport.sockets import Endpoint
 from meshdns.transport.tcp import TcpServer
+from meshdns.transport.udp_batch import BatchListener
 from meshdns.zone.lookup import Zones
 
 log = logging.getLogger(__name__)
@@ -51,8 +52,11 @@ class Responder:
         self._gates = [
             Gate(config, self._resolver, limit, status.row, loopback=endpoint.is_loopback) for endpoint in endpoints
         ]
-        self._udp = [
-            udp.listener(endpoint.udp, gate.answer_datagram)
+        batches = _batches(config)
+        self._udp: list[udp.UdpListener | BatchListener] = [
+            BatchListener(endpoint.udp, gate.answer_datagrams)
+            if batches
+            else udp.listener(endpoint.udp, gate.answer_datagram)
             for endpoint, gate in zip(endpoints, self._gates, strict=True)
         ]
         self._tcp = TcpServer(config.tcp)
@@ -118,6 +122,16 @@ class Responder:
         row[Number.TCP_EVICTED] = connections.evicted
         row[Number.TCP_EXPIRED] = connections.expired
         row[Number.TCP_OPEN] = connections.open
+
+
+def _batches(config: Config) -> bool:
+    """Tell whether UDP goes by batches; a machine that cannot is told of once."""
+    if config.listener == "portable":
+        return False
+    fault = mmsg.fault()
+    if fault is not None:
+        log.warning("UDP is served one datagram at a time: %s", fault)
+    return fault is None
 
 
 def run(config: Config, endpoints: Sequence[Endpoint], status: StatusWriter) -> int:

@@ -31,6 +31,11 @@ class Admission:
         self._networks = tuple(allow) or (() if loopback else PRIVATE)
         self._verdicts: dict[str, bool] = {}
 
+    @property
+    def permits_all(self) -> bool:
+        """Whether nobody is refused, so that nobody need be looked at."""
+        return not self._networks
+
     def permits(self, host: str) -> bool:
         """Tell whether the client at *host* (an IP address as text) may ask."""
         if not self._networks:
