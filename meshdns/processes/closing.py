@@ -1,25 +1,55 @@
-"""The end of a service without a lost query: first nothing new arrives, then what has arrived is answered."""
+"""The end of a service without a lost query: first nothing new arrives, then what has arrived is answered.
 
+A socket that is closed loses what waits in it, and one that is emptied first gets more meanwhile. So the sockets are
+sealed: for all processes that share them at once, and without touching what is inside.
+"""
+
+import array
 import logging
+import socket
+import struct
 
 from meshdns.transport.sockets import Bound
 
 log = logging.getLogger(__name__)
 
+SETTLE = 0.1
+"""Seconds from sealing to closing: for handshakes on their way, and for first queries of connections just made."""
+
 _SOMEWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+_SO_ATTACH_FILTER = 26
+"""Linux; the socket module does not name it."""
+
+_NO_SYN = (
+    (0x30, 0, 0, 13),  # load the octet of the TCP header that holds its flags (RFC 9293 §3.1)
+    (0x54, 0, 0, 0x12),  # keep SYN and ACK
+    (0x15, 1, 0, 0x02),  # SYN alone: drop
+    (0x06, 0, 0, 0xFFFFFFFF),  # anything else: take it whole
+    (0x06, 0, 0, 0),
+)
+"""A classic BPF program (bpf(4)): code, jump if true, jump if false, operand."""
 
 
 def seal(bound: Bound) -> None:
-    """Let no further datagram into the UDP sockets of *bound*; those that wait in them stay readable and answerable.
-
-    A socket that is closed loses what waits in it; one that is read until it is empty gets more meanwhile. But one
-    that is connected (to itself) takes nothing from anybody else: the next client is refused at once by ICMP, as it
-    would be after the end, and asks another server without waiting. All processes that share a socket share this.
-    """
+    """Let no further client into the sockets of *bound*; who is inside stays readable and answerable."""
     for row in bound.rows:
         for endpoint in row:
-            host, *rest = endpoint.udp.getsockname()
             try:
-                endpoint.udp.connect((_SOMEWHERE.get(host, host), *rest))
-            except OSError as fault:  # then a datagram of the last microseconds may be lost
+                _seal_datagrams(endpoint.udp)
+                _seal_connections(endpoint.tcp)
+            except OSError as fault:  # then a query of the last microseconds may be lost
                 log.debug("%s cannot be sealed: %s", endpoint.address, fault)
+
+
+def _seal_datagrams(udp: socket.socket) -> None:
+    """Connect *udp* to itself: it then takes nothing from others, who are refused at once by ICMP as after the end."""
+    host, *rest = udp.getsockname()
+    udp.connect((_SOMEWHERE.get(host, host), *rest))
+
+
+def _seal_connections(listening: socket.socket) -> None:
+    """Drop new handshakes; their clients try again (RFC 6298 §2: after a second) and are refused then."""
+    program = array.array("B", b"".join(struct.pack("=HBBI", *step) for step in _NO_SYN))
+    address, _ = program.buffer_info()
+    listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_NO_SYN), address))

@@ -20,7 +20,7 @@ from meshdns.errors import ConfigError, StoreError
 from meshdns.processes import responder
 from meshdns.processes import status as statuses
 from meshdns.processes.child import DEAF_TO, Child, execute, fork
-from meshdns.processes.closing import seal
+from meshdns.processes.closing import SETTLE, seal
 from meshdns.processes.lifeline import Lifeline
 from meshdns.processes.lock import DirectoryError, DirectoryLock, InUseError
 from meshdns.processes.restarts import Streak, Suspicion, describe
@@ -62,10 +62,11 @@ CHECK_TIME = 120.0
 
 
 class Phase(Enum):
-    """RUNNING → DRAINING (serves as before, readiness false) → CLOSING (no socket, no restart)."""
+    """RUNNING → DRAINING (serves as before, readiness false) → SEALED (nothing new arrives) → CLOSING (no restart)."""
 
     RUNNING = auto()
     DRAINING = auto()
+    SEALED = auto()
     CLOSING = auto()
 
 
@@ -159,7 +160,7 @@ class Supervisor:
         eager = starting or replacing or self._phase is Phase.CLOSING
         moments = [now + (EAGER_TICK if eager else TICK)]
         moments += [slot.due for slot in self._all() if slot.due is not None]
-        if self._phase is Phase.DRAINING:
+        if self._phase in (Phase.DRAINING, Phase.SEALED):
             moments.append(self._until)
         return min(moments) - now
 
@@ -181,6 +182,9 @@ class Supervisor:
                     former.finish()
         self._tell(now)
         if self._phase is Phase.DRAINING and now >= self._until:
+            seal(self._bound)
+            self._phase, self._until = Phase.SEALED, now + SETTLE
+        elif self._phase is Phase.SEALED and now >= self._until:
             self._close()
 
     # ---- children
@@ -340,9 +344,8 @@ class Supervisor:
             self._sync.due = time.monotonic()
 
     def _close(self) -> None:
-        """End the drain: nothing new arrives any more, what has arrived is still answered."""
+        """End the drain: the sockets close, what is in flight is still answered."""
         self._phase = Phase.CLOSING
-        seal(self._bound)
         self._bound.close()
         for slot in self._all():
             slot.due = None

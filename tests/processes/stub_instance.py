@@ -32,11 +32,13 @@ def respond(config: Config, endpoints: Sequence[Endpoint], status: StatusWriter)
     status.row[Number.NAMES] = 28
     while True:
         status.beat()
+        if finishing:
+            udp.setblocking(False)
         try:
             query, client = udp.recvfrom(512)
+        except BlockingIOError:
+            return 0
         except TimeoutError:
-            if finishing:
-                return 0
             continue
         status.row[Number.UDP_QUERIES] += 1
         if query in ORDERS:

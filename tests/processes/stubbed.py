@@ -62,7 +62,10 @@ class Stubbed:
         """The pid that answers, and its zones."""
         client = self.client()
         client.send(query)
-        pid, zones, echoed = client.recv(512).split(b" ", 2)
+        try:
+            pid, zones, echoed = client.recv(512).split(b" ", 2)
+        except TimeoutError:
+            raise AssertionError(f"a query was lost; the log:\n{self.log()}") from None
         assert echoed == query
         return int(pid), zones.decode()
 
