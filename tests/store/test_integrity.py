@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from meshdns.errors import StoreError
-from meshdns.store.integrity import Condition, check_in_child, verify
+from meshdns.store.integrity import Condition, check_in_child, set_aside, verify
 from meshdns.store.schema import FORMAT_KEY, format_entry, open_environment, read_format
 from meshdns.store.writer import Writer
 from tests.scale import scale
@@ -103,6 +103,17 @@ def test_a_sound_store_is_sound(store: Path) -> None:
     assert verdict.condition is Condition.SOUND
     assert verdict.entries > 100
     assert verify(store.parent).condition is Condition.ABSENT
+
+
+def test_a_store_is_set_aside_under_a_name_of_its_own(store: Path) -> None:
+    first = set_aside(store.parent)
+    store.mkdir()
+    second = set_aside(store.parent)
+    assert first != second
+    assert verify(first).condition is Condition.SOUND
+    assert not store.exists()
+    with pytest.raises(StoreError, match=str(store)):
+        set_aside(store.parent)
 
 
 def test_a_file_may_end_before_its_last_page(store: Path) -> None:
