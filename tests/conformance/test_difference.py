@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from meshdns.transport.sockets import bind
 from tests.conformance.test_probes import TOOLS, run
 from tests.scale import LONG, scale
 from tests.serving import serving
@@ -21,9 +22,9 @@ SEEDS = range(1, 11) if LONG else range(1, 3)
 @contextmanager
 def knot(directory: Path, zone: Path) -> Iterator[int]:
     """Serve *zone* with Knot on a free loopback port until the block ends."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    free = bind(["127.0.0.1:0"])  # one that UDP and TCP can have
+    port = free.rows[0][0].udp.getsockname()[1]
+    free.close()
     config = directory / "knot.conf"
     config.write_text(f"""
 server:
