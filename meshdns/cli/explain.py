@@ -9,7 +9,6 @@ from meshdns.cli.listeners import endpoint
 from meshdns.cli.names import record_json
 from meshdns.cli.question import parse_question
 from meshdns.cli.text import moment, one_line, print_json, rfc3339, span
-from meshdns.inventory.record import NameRecord
 from meshdns.processes.status import SourceState, Status, read_status
 from meshdns.store.journal import HOLD_OVER, NO_LONGER_CONFIGURED, JournalRow
 
@@ -51,7 +50,9 @@ def _facts(told: Explanation, status: Status) -> list[tuple[str, str]]:
     facts = [("because", told.reason)]
     if told.stored is not None:
         record = told.stored.record
-        facts.append(("source", f"{record.origin.source}, {_resource(record)}"))
+        version = record.origin.version if told.pushed is None or told.pushed.version != record.origin.version else ""
+        resource = one_line(record.origin.resource or "its table") + (f", version {one_line(version)}" * bool(version))
+        facts.append(("source", f"{record.origin.source}, {resource}"))
         if told.pushed is not None:
             facts.append(("pushed", _row(told.pushed)))
         else:
@@ -91,11 +92,6 @@ def _facts(told: Explanation, status: Status) -> list[tuple[str, str]]:
 
 def _with_previous(facts: list[tuple[str, str]]) -> list[tuple[tuple[str, str], str]]:
     return list(zip(facts, ["", *(label for label, _ in facts)], strict=False))
-
-
-def _resource(record: NameRecord) -> str:
-    resource = one_line(record.origin.resource or "its table")
-    return f"{resource}, version {one_line(record.origin.version)}" if record.origin.version else resource
 
 
 def _row(row: JournalRow) -> str:

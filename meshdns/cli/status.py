@@ -101,7 +101,7 @@ def _source(source: SourceState) -> Iterator[str]:
         yield f"  last push   {moment(source.pushed)}{version}"
     elif not source.delivered:
         yield "  last push   never; unknown names are answered SERVFAIL until it has delivered"
-    if source.age is not None:
+    if source.age is not None and source.heard != source.pushed:
         yield f"  last heard  {span(source.age)} ago"
     if source.names is not None:
         yield f"  names       {source.names}"
