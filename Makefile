@@ -3,6 +3,7 @@
 #   make run        set up, then a demonstration: a recorded control plane and a server that answers from it
 #   make test       set up, then every check: format, lint, types, layers, tests
 #   make test-long  the same with the full counts of packets, kills, damaged stores (up to an hour)
+#   make test-kubernetes  the tests with a real CoreDNS and API server, which are built first (needs Go, 15 minutes once)
 #   make lock       resolve the dependencies anew (needs uv; only when pyproject.toml changed)
 #   make clean      remove what the others made
 #
@@ -18,7 +19,7 @@ INSTALL := $(PIP) install --require-hashes --no-deps
 PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long lint lock clean
+.PHONY: help run test test-long test-kubernetes lint lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -57,6 +58,12 @@ test: lint
 test-long: export MESHDNS_LONG = 1
 test-long: lint
 	$(BIN)/python -m pytest $(PYTEST)
+
+test-kubernetes: export MESHDNS_REQUIRE = coredns,kube-apiserver
+test-kubernetes: $(VENV)/.test
+	.ci/coredns
+	.ci/kube
+	$(BIN)/python -m pytest tests/kubernetes tests/real/test_coredns.py tests/real/test_kubernetes.py $(PYTEST)
 
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade
 lock:

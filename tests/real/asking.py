@@ -24,7 +24,7 @@ records:
   web.mesh: 240.0.0.1
   dual.mesh: [240.0.0.3, "fd00:fd00::3"]
   six.mesh: "fd00:fd00::6"
-  echo.default.svc.80.mesh: 240.0.0.4
+  echo.default.svc.80.mesh: {{addresses: 240.0.0.4, service: echo_default_svc_80, ports: [{{number: 80}}]}}
   "*.wild.mesh": 240.0.0.2
   web.edge.mesh.local: 240.0.0.9
   big.mesh: [{", ".join(BIG)}]
@@ -71,13 +71,20 @@ QUESTIONS = [
 
 
 def ask(
-    port: int, name: str, rdtype: str, *, tcp: bool = False, timeout: float = 5.0, **options: object
+    port: int,
+    name: str,
+    rdtype: str,
+    *,
+    tcp: bool = False,
+    timeout: float = 5.0,
+    host: str = "127.0.0.1",
+    **options: object,
 ) -> dns.message.Message:
-    """Ask 127.0.0.1 as a stub resolver does: without EDNS unless *options* say so, over TCP when truncated."""
+    """Ask as a stub resolver does: without EDNS unless *options* say so, over TCP when truncated."""
     query = dns.message.make_query(name, rdtype, **options)  # type: ignore[arg-type]
     if tcp:
-        return dns.query.tcp(query, "127.0.0.1", timeout, port)
-    return dns.query.udp_with_fallback(query, "127.0.0.1", timeout, port)[0]
+        return dns.query.tcp(query, host, timeout, port)
+    return dns.query.udp_with_fallback(query, host, timeout, port)[0]
 
 
 def answers(reply: dns.message.Message, rdtype: str) -> tuple[str, ...]:

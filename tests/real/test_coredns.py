@@ -15,6 +15,7 @@ import dns.query
 import dns.rcode
 import dns.rdatatype
 import pytest
+import yaml
 
 from meshdns.kubernetes.configmap import merge
 from meshdns.kubernetes.forwarders import FORWARDERS, Target
@@ -177,8 +178,6 @@ def test_the_merged_configmap_is_read_by_coredns(chain: Chain) -> None:
     text = "\n".join(line for line in text.splitlines() if "kubernetes cluster.local" not in line) + "\n"
     text = text.replace("tls://mesh:853", f"corp:{port}").replace("    errors\n    }\n", "    errors\n    }\n")
     merged = merge(text, "coredns", target(chain.mesh.port), path="map.yaml")
-    import yaml
-
     with open_directory() as directory:
         corefile = yaml.safe_load(merged)["data"]["Corefile"]
         (directory / "Corefile").write_text(corefile)
