@@ -11,8 +11,10 @@ import os
 import platform
 import socket
 import sys
+from array import array
 from collections.abc import Sequence
-from typing import Any
+from itertools import accumulate
+from typing import Any, cast
 
 SIZE = 64
 """Datagrams of one call."""
@@ -20,14 +22,15 @@ SIZE = 64
 LARGEST = 65_535
 """Octets of the largest datagram."""
 
+USUAL = 512
+"""Octets that nearly every query keeps to. They are received side by side and copied out at once; what is longer has
+its rest in a buffer of its own."""
+
 REPLY_SPACE = 1_344
 """Octets for one reply: UDP replies have at most 1,232."""
 
 NAME_SPACE = 28
 """Octets of a ``sockaddr_in6``, the larger of the two."""
-
-_STRIDE = LARGEST + 1 + 192
-"""Octets from one receive buffer to the next; no power of two, so that they do not share cache lines' places."""
 
 _CONTROL_SPACE = {socket.AF_INET: 32, socket.AF_INET6: 40}
 """Octets of the one control message: its header of 16 and a ``struct in_pktinfo`` or ``in6_pktinfo``, aligned."""
@@ -73,20 +76,23 @@ class Batch:
         self._recvmmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p]
         self._sendmmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int]
         self._control_space = _CONTROL_SPACE[socket.AddressFamily(family)] if control else 0
-        self._in = ctypes.create_string_buffer(SIZE * _STRIDE)
+        self._in = ctypes.create_string_buffer(SIZE * USUAL)
+        self._rests = ctypes.create_string_buffer(SIZE * (LARGEST - USUAL))
         self._out = ctypes.create_string_buffer(SIZE * REPLY_SPACE)
         self._names = ctypes.create_string_buffer(SIZE * NAME_SPACE)
         self._controls = ctypes.create_string_buffer(max(1, SIZE * self._control_space))
-        self._in_vectors, self._out_vectors = (_Iovec * SIZE)(), (_Iovec * SIZE)()
+        self._in_vectors, self._out_vectors = (_Iovec * (2 * SIZE))(), (_Iovec * SIZE)()
         self._in_headers, self._out_headers = (_Mmsghdr * SIZE)(), (_Mmsghdr * SIZE)()
         self._lay_out()
         self._in_at, self._out_at = ctypes.addressof(self._in_headers), ctypes.addressof(self._out_headers)
-        self._received, self._replies = memoryview(self._in).cast("B"), memoryview(self._out).cast("B")
+        self._received, self._rest = memoryview(self._in).cast("B"), memoryview(self._rests).cast("B")
+        self._replies, self._replies_at = memoryview(self._out).cast("B"), ctypes.addressof(self._out)
         self._senders = memoryview(self._names).cast("B")
         # One view over all lengths beats an object for each header by a microsecond a datagram.
         words = memoryview(self._in_headers).cast("B").cast("I")
         self._lengths = words[_Mmsghdr.length.offset // 4 :: _STEP // 4]
-        self._reply_lengths = memoryview(self._out_vectors).cast("B").cast("Q")[1::2]
+        vectors = memoryview(self._out_vectors).cast("B").cast("Q")
+        self._reply_starts, self._reply_lengths = vectors[0::2], vectors[1::2]
         longs = memoryview(self._in_headers).cast("B").cast("Q")
         self._control_lengths = longs[_Msghdr.controllen.offset // 8 :: _STEP // 8]
         self._full_control = memoryview((ctypes.c_uint64 * SIZE)(*[self._control_space] * SIZE)).cast("B").cast("Q")
@@ -94,16 +100,16 @@ class Batch:
     def _lay_out(self) -> None:
         at = ctypes.addressof
         for i in range(SIZE):
-            self._in_vectors[i] = _Iovec(at(self._in) + i * _STRIDE, LARGEST)
-            self._out_vectors[i] = _Iovec(at(self._out) + i * REPLY_SPACE, 0)
-            pairs: tuple[tuple[Any, Any], ...] = (
-                (self._in_headers, self._in_vectors),
-                (self._out_headers, self._out_vectors),
+            self._in_vectors[2 * i] = _Iovec(at(self._in) + i * USUAL, USUAL)
+            self._in_vectors[2 * i + 1] = _Iovec(at(self._rests) + i * (LARGEST - USUAL), LARGEST - USUAL)
+            pairs: tuple[tuple[Any, Any, int], ...] = (
+                (self._in_headers, self._in_vectors, 2),
+                (self._out_headers, self._out_vectors, 1),
             )
-            for headers, vectors in pairs:
+            for headers, vectors, each in pairs:
                 header = headers[i].header
                 header.name, header.namelen = at(self._names) + i * NAME_SPACE, NAME_SPACE
-                header.iov, header.iovlen = at(vectors) + i * ctypes.sizeof(_Iovec), 1
+                header.iov, header.iovlen = at(vectors) + i * each * ctypes.sizeof(_Iovec), each
                 if self._control_space:
                     header.control = at(self._controls) + i * self._control_space
                     header.controllen = self._control_space
@@ -121,9 +127,16 @@ class Batch:
             if count == 0 or code in _AGAIN:
                 return []
             raise OSError(code, os.strerror(code))
-        received = self._received
-        ends = self._lengths[:count].tolist()
-        return [received[at : at + end].tobytes() for at, end in zip(_STARTS, ends, strict=False)]
+        usual = bytes(self._received[: count * USUAL])
+        lengths = self._lengths[:count].tolist()
+        if max(lengths) <= USUAL:
+            return [usual[at : at + length] for at, length in zip(_STARTS, lengths, strict=False)]
+        return [self._whole(i, usual, length) for i, length in enumerate(lengths)]
+
+    def _whole(self, i: int, usual: bytes, length: int) -> bytes:
+        at, rest = i * USUAL, i * (LARGEST - USUAL)
+        begin = usual[at : at + min(length, USUAL)]
+        return begin + bytes(self._rest[rest : rest + length - USUAL]) if length > USUAL else begin
 
     def sender(self, i: int) -> bytes:
         """Give the socket address of the *i*-th received datagram: of IPv4 the first 8 octets count, of IPv6 all."""
@@ -135,25 +148,24 @@ class Batch:
         None sends nothing. What a full socket buffer does not take is lost, as UDP may lose anything; a reply that
         the kernel refuses (its client's address became unreachable) costs itself only.
         """
-        buffer, lengths = self._replies, self._reply_lengths
-        at = 0
-        silent = False
-        for i, reply in enumerate(replies):
-            if reply is None:
-                silent = True
-            else:
-                length = len(reply)
-                buffer[at : at + length] = reply
-                lengths[i] = length
-            at += REPLY_SPACE
-        if not silent:
-            return self._send_run(fd, 0, len(replies))
+        if None in replies:
+            sizes = [0 if reply is None else len(reply) for reply in replies]
+            octets = b"".join([reply for reply in replies if reply is not None])
+        else:
+            sizes = list(map(len, cast(Sequence[bytes], replies)))
+            octets = b"".join(cast(Sequence[bytes], replies))
+        self._replies[: len(octets)] = octets
+        count = len(sizes)
+        self._reply_lengths[:count] = memoryview(array("Q", sizes))
+        self._reply_starts[:count] = memoryview(array("Q", accumulate(sizes[:-1], initial=self._replies_at)))
+        if None not in replies:
+            return self._send_run(fd, 0, count)
         sent = start = 0
         for i, reply in enumerate(replies):
             if reply is None:
                 sent += self._send_run(fd, start, i)
                 start = i + 1
-        return sent + self._send_run(fd, start, len(replies))
+        return sent + self._send_run(fd, start, count)
 
     def _send_run(self, fd: int, start: int, end: int) -> int:
         taken = 0
@@ -172,7 +184,7 @@ class Batch:
         return taken
 
 
-_STARTS = range(0, SIZE * _STRIDE, _STRIDE)
+_STARTS = range(0, SIZE * USUAL, USUAL)
 
 
 def supported() -> bool:
