@@ -5,7 +5,7 @@ Needs no server that answers: it reads what the processes wrote, and says whethe
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -81,12 +81,12 @@ class SourceState:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "SourceState":
-        """Give what :meth:`to_document` gave."""
-        values = dict(document)
+        """Give what :meth:`to_document` gave, as far as it is known here: another version may have written it."""
+        values = {each.name: document[each.name] for each in fields(cls) if each.name in document}
         error = values.get("last_error")
         values["last_error"] = LastError(**error) if error else None
         for key in ("skipped", "notices", "held"):
-            values[key] = tuple(values[key])
+            values[key] = tuple(values.get(key, ()))
         return cls(**values)
 
 
