@@ -27,6 +27,13 @@ PRIVATE = tuple(
 )
 """Who may ask where ``allow`` names nobody: to allow more, a configuration has to name these too."""
 
+_LIMITS = """\
+# A few clients ask for everybody: the cluster's resolvers, whom the NetworkPolicy names. Limits that are meant for
+# strangers would cut them short.
+rate_limit: {errors: 0, identical: 0}
+tcp: {connections: 2048, per_source: 1024}
+"""
+
 USER = 65532
 """The user of the image, as in other images without a shell."""
 
@@ -95,7 +102,7 @@ listen: ["0.0.0.0:{PORT}", "[::]:{PORT}"]
 data_dir: /var/lib/meshdns
 # After SIGTERM it answers on for this long: the Pod leaves the Service a little later than it is told to end.
 drain: 5s
-{zones(deployment)}{_allow(deployment)}sources:
+{zones(deployment)}{_allow(deployment)}{_LIMITS}sources:
   - name: kuma
     type: kuma
     address: {json.dumps(deployment.control_plane)}

@@ -208,6 +208,13 @@ def test_clients_beyond_private_ranges_are_allowed_besides_those(mounted: Path) 
     assert forward_target.PRIVATE == PRIVATE
 
 
+@pytest.mark.parametrize("variant", CLUSTER_WIDE)
+def test_resolvers_that_ask_for_everybody_are_not_limited_as_strangers_are(mounted: Path, variant: str) -> None:
+    config = configuration(variant, DEFAULT, mounted)
+    assert (config.rate_limit.errors, config.rate_limit.identical) == (0, 0)
+    assert config.tcp.per_source >= 1024
+
+
 def pod_specs() -> Iterator[tuple[str, Any]]:
     for variant in CLUSTER_WIDE:
         yield variant, manifests(variant)["deployment.yaml"]["spec"]["template"]["spec"]
