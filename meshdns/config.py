@@ -27,11 +27,12 @@ from meshdns.config_tree import UnusableError, expand, place, read_whole, resolv
 from meshdns.duration import Duration
 from meshdns.errors import ConfigError, Fault, ResourceError
 from meshdns.inventory.name import check_name
+from meshdns.publisher.settings import PublisherSettings
 from meshdns.resolver.settings import RateLimitSettings
-from meshdns.sources.document import DocumentError, YamlMapping, decode, read
 from meshdns.sources.settings import FileSettings, KumaDpSettings
 from meshdns.transport.settings import TcpLimits
 from meshdns.xds.settings import KumaSettings
+from meshdns.yaml_document import DocumentError, YamlMapping, decode, read
 from meshdns.zone.entries import Rules
 
 DEFAULT_FILES = (Path("meshdns.yaml"), Path("/etc/meshdns/meshdns.yaml"))
@@ -42,7 +43,6 @@ RESTART_KEYS = ("listen", "data_dir", "responders")
 
 LATER = {
     "upstreams": "this version of meshdns does not forward; names outside the zones are refused (take 'upstreams' out)",
-    "publisher": "this version of meshdns has no 'publisher' source; it has kuma, file and kuma-dp",
 }
 """Words of the whole contract that this version knows, and does not have."""
 
@@ -131,15 +131,22 @@ def _log_level(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-SourceSettings = Annotated[KumaSettings | FileSettings | KumaDpSettings, Field(discriminator="type")]
+SourceSettings = Annotated[
+    KumaSettings | FileSettings | KumaDpSettings | PublisherSettings, Field(discriminator="type")
+]
 
-_TIED = frozenset({"ca_file", "plaintext", "plaintext_remote"})
+_TIED = frozenset({"ca_file", "plaintext", "plaintext_remote", "listen", "cert_file", "key_file"})
 """Keys of a source that a rule about several keys looks at: with one of them faulty the rule says nothing true."""
 
 _HARMLESS = {"address": "127.0.0.1:1"}
 """Stand-ins for required keys, when only the rules about the other keys are asked for."""
 
-_SOURCE_TYPES: dict[str, type[BaseModel]] = {"kuma": KumaSettings, "file": FileSettings, "kuma-dp": KumaDpSettings}
+_SOURCE_TYPES: dict[str, type[BaseModel]] = {
+    "kuma": KumaSettings,
+    "file": FileSettings,
+    "kuma-dp": KumaDpSettings,
+    "publisher": PublisherSettings,
+}
 
 
 class Config(BaseModel):

@@ -12,7 +12,7 @@ from typing import Any
 
 from meshdns.config_faults import KeyPath, key_of, shown
 from meshdns.errors import Fault
-from meshdns.sources.document import YamlList, YamlMapping
+from meshdns.yaml_document import YamlList, YamlMapping
 
 MAX_SIZE = 1 << 20
 """Octets of a configuration, or of a certificate or token that it names; more is some other file."""
@@ -162,6 +162,7 @@ def _check_together(sources: YamlList) -> list[Finding]:
     found: list[Finding] = []
     names: dict[str, int] = {}
     mesh: str | None = None
+    publisher: int | None = None
     for index, source in enumerate(sources):
         if not isinstance(source, YamlMapping):
             continue
@@ -174,6 +175,11 @@ def _check_together(sources: YamlList) -> list[Finding]:
             elif name in names:
                 found.append((path, f"{name!r} is also the name of sources[{names[name]}]", None))
             names.setdefault(name, index)
+        if source.get("type") == "publisher":
+            if publisher is not None:
+                problem = f"sources[{publisher}] is a publisher already; two would give one address to two services"
+                found.append((("sources", index, "type"), problem, None))
+            publisher = index
         if source.get("type") in ("kuma", "publisher") and isinstance(other, str):
             if mesh is not None and other != mesh:
                 problem = (
@@ -212,6 +218,20 @@ def _check_token(file: Path) -> None:
         raise UnusableError("is empty")
 
 
+def _check_key(file: Path) -> None:
+    if b"PRIVATE KEY-----" not in read_whole(file):
+        raise UnusableError("holds no PEM private key")
+
+
+def _check_resources(path: Path) -> None:
+    """Raise when there is neither a file nor a directory; what is in it may be mended while serving."""
+    try:
+        if not path.is_dir() and not path.is_file():
+            raise UnusableError("is neither a file nor a directory" if path.exists() else "no such file or directory")
+    except OSError as error:
+        raise UnusableError(f"cannot be read: {error.strerror}") from None
+
+
 def _check_records(file: Path) -> None:
     """Raise when there is no such file; what is in it may be mended while serving."""
     try:
@@ -227,6 +247,7 @@ def _check_records(file: Path) -> None:
 _PATHS: dict[str, dict[str, Callable[[Path], None] | None]] = {
     "kuma": {"ca_file": _check_ca, "token_file": _check_token},
     "file": {"path": _check_records},
+    "publisher": {"path": _check_resources, "cert_file": _check_ca, "key_file": _check_key},
     "kuma-dp": {"socket": None},  # it comes and goes with kuma-dp
 }
 """Type of source → its keys that are paths → what must be there."""

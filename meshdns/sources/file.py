@@ -16,9 +16,9 @@ from pathlib import Path
 from meshdns.errors import Fault
 from meshdns.inventory.event import Connected, Disconnected, Noticed, Pushed, SourceEvent, Unchanged
 from meshdns.inventory.record import Table
-from meshdns.sources.document import DocumentError, decode
 from meshdns.sources.records import RecordsError, parse_records
 from meshdns.sources.settings import FileSettings
+from meshdns.yaml_document import DocumentError, decode
 
 MAX_SIZE = 64 << 20
 """Octets of a records file; some 100,000 rich records have 20 MiB."""

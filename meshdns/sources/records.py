@@ -27,7 +27,7 @@ from meshdns.inventory.record import (
     Port,
     Table,
 )
-from meshdns.sources.document import DocumentError, YamlList, YamlMapping, read
+from meshdns.yaml_document import DocumentError, YamlList, YamlMapping, read
 
 _FILE_KEYS = ("ttl", "records")
 _RECORD_KEYS = ("addresses", "ttl", "service", "ports")

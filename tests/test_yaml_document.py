@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from meshdns.sources.document import MAX_DEPTH, DocumentError, YamlList, YamlMapping, decode, read
+from meshdns.yaml_document import MAX_DEPTH, DocumentError, YamlList, YamlMapping, decode, read
 
 VALUES: list[tuple[str, Any]] = [
     ("", None),
