@@ -50,6 +50,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy $$(find config/demo tests -name '*.py' ! -name 'test_*.py' ! -path '*/tools/*')
 	$(BIN)/lint-imports
 
 test: lint

@@ -19,7 +19,7 @@ from grpc import aio
 RECORDING = Path(__file__).parent / "recording"
 
 
-class Replay(AggregatedDiscoveryServiceServicer):
+class Replay(AggregatedDiscoveryServiceServicer):  # type: ignore[misc]  # generated, without types
     """The control plane: one mesh, which ``step`` moves on."""
 
     def __init__(self, recording: Path = RECORDING) -> None:
@@ -80,7 +80,8 @@ class Replay(AggregatedDiscoveryServiceServicer):
                     )
                     has = versions
                 async with self._moved:
-                    await self._moved.wait_for(lambda seen=seen: self._moves != seen)
+                    while self._moves == seen:
+                        await self._moved.wait()
         finally:
             listening.cancel()
 

@@ -52,14 +52,14 @@ def cluster(directory: Path) -> Iterator[Cluster]:
     subprocess.run([openssl, "rsa", "-in", key, "-pubout", "-out", public], check=True, capture_output=True)
     (directory / "tokens.csv").write_text(f'{ADMIN},admin,u1,"system:masters"\n')
     here = "http://127.0.0.1"
-    etcd = [
+    etcd: list[str | Path] = [
         KUBE / "etcd",
         *("--name", "t", "--data-dir", directory / "etcd"),
         *("--listen-client-urls", f"{here}:{client}", "--advertise-client-urls", f"{here}:{client}"),
         *("--listen-peer-urls", f"{here}:{peer}", "--initial-advertise-peer-urls", f"{here}:{peer}"),
         *("--initial-cluster", f"t={here}:{peer}", "--unsafe-no-fsync", "--logger", "zap", "--log-level", "warn"),
     ]
-    server = [
+    server: list[str | Path] = [
         KUBE / "kube-apiserver",
         f"--etcd-servers={here}:{client}",
         "--bind-address=127.0.0.1",

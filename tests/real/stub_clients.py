@@ -46,7 +46,16 @@ def main(directory: Path, gai: Path) -> None:
     resolv = directory / "resolv.conf"
     resolv.write_text("")
     subprocess.run(["mount", "--bind", resolv, "/etc/resolv.conf"], check=True)
-    words = [ENVOY, "-c", directory / "envoy.yaml", "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
+    words: list[str | Path] = [
+        ENVOY,
+        "-c",
+        directory / "envoy.yaml",
+        "--concurrency",
+        "1",
+        "--disable-hot-restart",
+        "-l",
+        "warning",
+    ]
     with (
         mesh(directory, listen="127.0.0.1:53"),
         daemon(directory, words, ready=_envoy_answers, as_nobody=False),

@@ -385,7 +385,7 @@ def hung() -> object:
             data_dir = Path(directory)
             (data_dir / "store").mkdir()
             real = integrity._check_and_rewrite
-            integrity._check_and_rewrite = lambda _, way=way: way()  # type: ignore[assignment,misc]
+            integrity._check_and_rewrite = lambda _, way=way: way()  # type: ignore[misc]
             try:
                 outcome = check_in_child(data_dir, timeout=0.2)
             finally:

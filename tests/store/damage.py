@@ -163,12 +163,13 @@ HARMLESS = {longer, lock_file, progress_file, older_progress, half_written_copy}
 def damage(store: Path, seed: int) -> Callable[..., None]:
     """Damage the store in the directory *store* in the way that *seed* says; give the way."""
     chance = random.Random(seed)
-    ways = (*OCTETS, *FILES)
-    way = ways[seed % len(ways)]
-    if way in FILES:
-        way(store, chance)  # type: ignore[arg-type]
-        return way
+    number = seed % (len(OCTETS) + len(FILES))
+    if number >= len(OCTETS):
+        file_way = FILES[number - len(OCTETS)]
+        file_way(store, chance)
+        return file_way
     content = bytearray((store / "data.mdb").read_bytes())
-    way(content, chance)  # type: ignore[arg-type]
+    way = OCTETS[number]
+    way(content, chance)
     (store / "data.mdb").write_bytes(content)
     return way

@@ -81,9 +81,9 @@ def zone_of(tables: Sequence[Table], rules: Rules, delivered: Sequence[str] = ()
     compiled += [
         pointers for vip, names in named.items() if names and (pointers := compile_pointers(vip, names, rules))
     ]
-    for each in compiled:
-        entries.update(each.rrsets)
-        marks.update(each.owners)
+    for contributed in compiled:
+        entries.update(contributed.rrsets)
+        marks.update(contributed.owners)
     entries.update((mark, count.to_bytes(4, "big")) for mark, count in marks.items())
     if delivered:
         entries[DELIVERED_KEY] = "\n".join(sorted(delivered)).encode()
