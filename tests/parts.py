@@ -55,6 +55,7 @@ def cached(part: str, binary: str) -> Path:
 COREDNS = cached("coredns-1.14.7", "coredns")
 KUBE = cached("kube-1.36.3", "")
 ENVOY = cached("envoy-1.40.0", "envoy")
+RESOLVED = cached("systemd-resolved", "systemd-resolved")
 
 
 def _files(*paths: Path) -> Callable[[], bool]:
@@ -79,6 +80,7 @@ PARTS = {
     "kube-apiserver": Part(
         _files(KUBE / "kube-apiserver", KUBE / "etcd", KUBE / "kubectl"), ".ci/kube (needs Go, ten minutes)"
     ),
+    "systemd-resolved": Part(_files(RESOLVED), ".ci/resolved (Debian and Ubuntu)"),
     "envoy": Part(_files(ENVOY), ".ci/envoy"),
     "root": Part(lambda: os.geteuid() == 0, "run the tests as root"),
     "netns": Part(_network_namespace, "run the tests as root, or allow user namespaces"),

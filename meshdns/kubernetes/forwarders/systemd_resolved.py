@@ -8,6 +8,27 @@ _LOCAL = """
     before 'resolve' or 'dns' takes names of two labels only, so those of the mesh pass; plain 'mdns4' takes them all.
 """
 
+_BUILT_IN = (
+    "home.arpa",
+    "10.in-addr.arpa",
+    *(f"{octet}.172.in-addr.arpa" for octet in range(16, 32)),
+    "170.0.0.192.in-addr.arpa",
+    "171.0.0.192.in-addr.arpa",
+    "168.192.in-addr.arpa",
+    "d.f.ip6.arpa",
+    "ipv4only.arpa",
+    "resolver.arpa",
+    "corp",
+    "home",
+    "internal",
+    "intranet",
+    "lan",
+    "local",
+    "private",
+    "test",
+)
+"""What systemd-resolved 252 logs at its start, and resolver.arpa, which later versions have besides."""
+
 
 def drop_in(target: Target) -> str:
     """Give ``/etc/systemd/resolved.conf.d/meshdns.conf``."""
@@ -59,7 +80,15 @@ def negative_anchors(target: Target) -> str:
         /etc/dnssec-trust-anchors.d/meshdns.negative: the zones of the mesh are unsigned, and the signed root zone
         says that they do not exist. Needed when DNSSEC= is yes or allow-downgrade.
     """
-    return remark(comment, sign="; ") + "".join(f"{name}\n" for name in target.names)
+    own = (
+        "The first file of this kind takes the place of the list that is built into systemd-resolved: here it is again."
+    )
+    return (
+        remark(comment, sign="; ")
+        + "".join(f"{name}\n" for name in target.names)
+        + remark(own, sign="; ")
+        + "".join(f"{name}\n" for name in _BUILT_IN if name not in target.names)
+    )
 
 
 def _domains(target: Target) -> str:

@@ -12,7 +12,7 @@ def conf(target: Target) -> str:
 
             Unbound keeps answers for as long as meshdns says (30 s, denials 5 s); cache-max-ttl and
             cache-max-negative-ttl would be for all names. With serve-expired: yes, set serve-expired-ttl: 30 as well,
-            or names that are gone are answered for a day.
+            or names that are gone are answered long after.
             """
         ),
         "server:\n",
