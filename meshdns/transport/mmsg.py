@@ -35,6 +35,9 @@ NAME_SPACE = 28
 _CONTROL_SPACE = {socket.AF_INET: 32, socket.AF_INET6: 40}
 """Octets of the one control message: its header of 16 and a ``struct in_pktinfo`` or ``in6_pktinfo``, aligned."""
 
+_INTERFACE_AT = {socket.AF_INET: 16, socket.AF_INET6: 32}
+"""Where in it the interface stands, in four octets: first in ``in_pktinfo``, last in ``in6_pktinfo``."""
+
 _DONTWAIT = 0x40
 _IP_PKTINFO = 8
 _AGAIN = (errno.EAGAIN, errno.EINTR)
@@ -67,7 +70,8 @@ class Batch:
     """Buffers for ``SIZE`` datagrams in and as many replies out, and the two calls over them.
 
     family: of the socket. control: whether each datagram's control message (the address it was sent to) is kept and
-    sent back with its reply, so that a reply of a wildcard socket leaves from the address that was asked.
+    sent back with its reply, so that a reply of a wildcard socket leaves from the address that was asked. The interface
+    is taken out of it: with it the reply would have to leave where the query came in, past the routing table.
     """
 
     def __init__(self, family: int, *, control: bool) -> None:
@@ -81,6 +85,10 @@ class Batch:
         self._out = ctypes.create_string_buffer(SIZE * REPLY_SPACE)
         self._names = ctypes.create_string_buffer(SIZE * NAME_SPACE)
         self._controls = ctypes.create_string_buffer(max(1, SIZE * self._control_space))
+        if control:
+            interface, step = _INTERFACE_AT[socket.AddressFamily(family)] // 4, self._control_space // 4
+            self._interfaces = memoryview(self._controls).cast("B").cast("I")[interface::step]
+            self._any_interface = memoryview(array("I", [0] * SIZE))
         self._in_vectors, self._out_vectors = (_Iovec * (2 * SIZE))(), (_Iovec * SIZE)()
         self._in_headers, self._out_headers = (_Mmsghdr * SIZE)(), (_Mmsghdr * SIZE)()
         self._lay_out()
@@ -127,6 +135,8 @@ class Batch:
             if count == 0 or code in _AGAIN:
                 return []
             raise OSError(code, os.strerror(code))
+        if self._control_space:
+            self._interfaces[:] = self._any_interface
         usual = bytes(self._received[: count * USUAL])
         lengths = self._lengths[:count].tolist()
         if max(lengths) <= USUAL:

@@ -19,6 +19,10 @@ log = logging.getLogger(__name__)
 RECEIVE_BUFFER = 1 << 20
 """Octets of SO_RCVBUF: what arrives while a responder is reborn, or busy, waits there."""
 
+STREAM_BUFFER = 64 << 10
+"""Octets of SO_SNDBUF and SO_RCVBUF of each TCP connection. Left to itself the kernel keeps megabytes for every client
+that does not read, and in a container they count as this process' memory."""
+
 BACKLOG = 512
 """TCP connections that may wait to be accepted."""
 
@@ -156,6 +160,8 @@ def _bind_one(
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if kind == socket.SOCK_STREAM:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of a former run may linger
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # accepted connections inherit them
+                made.setsockopt(socket.SOL_SOCKET, option, STREAM_BUFFER)
         elif ip_address(host).is_unspecified:
             if family == socket.AF_INET6:
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)

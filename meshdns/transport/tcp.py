@@ -6,9 +6,10 @@ of their last progress, so the one to be given up at a limit is always the first
 """
 
 import asyncio
-import contextlib
+import errno
 import logging
 import socket
+import struct
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,20 +23,30 @@ log = logging.getLogger(__name__)
 Handler = Callable[[bytes, str], bytes | None]
 """(query, client's host) → reply, or None for none. It does not wait, and does not raise."""
 
-OUTPUT = 64 << 10
+OUTPUT = 32 << 10
 """Octets written to a client and not yet read by it; beyond it no further query of that client is answered."""
 
-INPUT = 64 << 10
-"""Octets of queries that wait; beyond it the client's socket is not read."""
+READ = 16 << 10
+"""Octets read of one client at once; while whole queries of it wait its socket is not read."""
 
-SHARE = 8
-"""Messages of one connection in one turn."""
+SHARE = 16
+LEAST = 2
+"""Messages of one connection in one turn: fewer when many want one, so that a newcomer waits for few of each."""
 
-TURN = 64
+TURN = 32
 """Messages of all connections in one turn of the event loop."""
 
-ACCEPT_TURN = 16
+ACCEPT_TURN = 8
 """Connections accepted in one turn of the event loop."""
+
+ACCEPT_PAUSE = 0.1
+"""Seconds without accepting when the machine is short of something: a socket that stays readable would spin."""
+
+SPARE = 16
+"""Descriptors left to the rest of the process once they have been found short."""
+
+SHORTAGE = 60.0
+"""Seconds for which fewer connections are kept after descriptors ran out."""
 
 QUIET = 0.1
 """Seconds without a query after which a connection may end while the process drains: nothing is on its way then."""
@@ -45,6 +56,14 @@ JOINED = 16 << 10
 
 SWEEP = 0.5
 """Seconds between looks at who has idled, dawdled or not read for too long."""
+
+_DEAD_BEFORE = (errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EINTR)
+"""accept(2): one connection died while it waited; the next is behind it."""
+
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER: nothing of what the client did not read stays in the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +82,17 @@ class TcpServer:
 
     def __init__(self, limits: TcpLimits) -> None:
         self.limits = limits
-        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[_Acceptor] = []
         self._connections: dict[_Connection, None] = {}
         self._per_source: Counter[str] = Counter()
         self._ready: deque[_Connection] = deque()
         self._turning = False
         self._draining = False
         self._sweeper: asyncio.Task[None] | None = None
+        self._room = limits.connections
+        self.space = memoryview(bytearray(READ))
+        """Where octets are received, of one connection after the other."""
+        self._short_until = 0.0
         self._accepted = self._queries = self._evicted = self._expired = 0
 
     @property
@@ -79,20 +102,15 @@ class TcpServer:
 
     async def listen(self, sock: socket.socket, handler: Handler) -> None:
         """Accept on the bound and listening *sock*, and answer by *handler*."""
-        loop = asyncio.get_running_loop()
-        # asyncio accepts as many in a row as its backlog says; the kernel's own is set again behind it.
-        self._servers.append(
-            await loop.create_server(lambda: _Connection(self, handler), sock=sock, backlog=ACCEPT_TURN)
-        )
-        sock.listen(BACKLOG)
+        self._acceptors.append(_Acceptor(self, sock, handler))
         if self._sweeper is None:
-            self._sweeper = loop.create_task(self._sweep(), name="tcp sweeper")
+            self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name="tcp sweeper")
 
     def stop_listening(self) -> None:
-        """Close the listening sockets; each connection ends behind its next answer, or when it is quiet."""
+        """Take what waits to be accepted and accept no more; a connection ends after its next answer, or when quiet."""
         self._draining = True
-        for server in self._servers:
-            server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         for connection in self._connections:
             connection.finish()
 
@@ -100,7 +118,7 @@ class TcpServer:
         """Wait until every connection has ended, at most *patience* seconds; cut what is left then."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience
-        while self._connections and loop.time() < deadline:
+        while (self._connections or any(each.taking for each in self._acceptors)) and loop.time() < deadline:
             for connection in list(self._connections):
                 connection.end_if_quiet(loop.time())
             await asyncio.sleep(QUIET / 5)
@@ -116,12 +134,22 @@ class TcpServer:
         self._accepted += 1
         if self._per_source[connection.host] >= self.limits.per_source:
             self._evict(next(each for each in self._connections if each.host == connection.host))
-        if len(self._connections) >= self.limits.connections:
+        while len(self._connections) >= self._room:
             self._evict(next(iter(self._connections)))
         self._connections[connection] = None
         self._per_source[connection.host] += 1
         if self._draining:
             connection.finish()
+
+    def run_short(self, fault: OSError) -> None:
+        """Keep fewer connections for a while, because there were no descriptors or memory for another."""
+        self._room = max(1, min(self._room, len(self._connections)) - SPARE)
+        self._short_until = asyncio.get_running_loop().time() + SHORTAGE
+        log.warning(
+            "no further TCP connection can be accepted (%s): at most %d are kept for %d s", fault, self._room, SHORTAGE
+        )
+        while len(self._connections) > self._room:
+            self._evict(next(iter(self._connections)))
 
     def _evict(self, connection: "_Connection") -> None:
         self._evicted += 1
@@ -151,65 +179,135 @@ class TcpServer:
 
     def _turn(self) -> None:
         served = 0
-        while self._ready and served < TURN:
-            count = self._ready.popleft().serve(SHARE)
-            served += max(1, count)
-            self._queries += count
-        self._turning = bool(self._ready)
-        if self._turning:
-            asyncio.get_running_loop().call_soon(self._turn)
+        share = min(SHARE, max(LEAST, TURN // len(self._ready)))
+        try:
+            while self._ready and served < TURN:
+                count = self._ready.popleft().serve(share)
+                served += max(1, count)
+                self._queries += count
+        finally:  # whatever happens to one connection, the others have their turn
+            self._turning = bool(self._ready)
+            if self._turning:
+                asyncio.get_running_loop().call_soon(self._turn)
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP)
             now = loop.time()
+            if now >= self._short_until:
+                self._room = self.limits.connections
             for connection in list(self._connections):
                 if connection.is_overdue(now):
                     self._expired += 1
                     connection.cut()
 
 
-class _Connection(asyncio.Protocol):
-    """One client's connection."""
+class _Acceptor:
+    """Accepts on one listening socket, a few connections a turn.
 
-    def __init__(self, server: TcpServer, handler: Handler) -> None:
+    Not asyncio's own server: short of descriptors that one throws them all away with a traceback each, every second,
+    and when it closes, what waits in the backlog is reset with its query unread.
+    """
+
+    def __init__(self, server: TcpServer, sock: socket.socket, handler: Handler) -> None:
+        self._server = server
+        self._socket = sock
+        self._handler = handler
+        self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.TimerHandle | None = None
+        self.taking: set[asyncio.Task[None]] = set()
+        """Connections accepted and not yet in the server's care."""
+        self._loop.add_reader(sock, self._on_readable)
+
+    def close(self) -> None:
+        """Take what waits, then close."""
+        if self._socket.fileno() < 0:
+            return
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self._socket)
+        for _ in range(BACKLOG):
+            if not self._accept():
+                break
+        self._socket.close()
+
+    def _on_readable(self) -> None:
+        for _ in range(ACCEPT_TURN):
+            if not self._accept():
+                break
+
+    def _accept(self) -> bool:
+        """Accept one connection; tell whether there may be another."""
+        try:
+            made, peer = self._socket.accept()
+        except BlockingIOError:
+            return False
+        except OSError as fault:
+            if fault.errno in _DEAD_BEFORE:
+                return True
+            if fault.errno in _SHORT:
+                self._server.run_short(fault)
+            else:
+                log.error("accepting on %s: %s", self._socket.getsockname(), fault)
+            self._loop.remove_reader(self._socket)
+            self._pause = self._loop.call_later(ACCEPT_PAUSE, self._go_on)
+            return False
+        made.setblocking(False)
+        task = self._loop.create_task(self._take(made, peer[0]))
+        self.taking.add(task)
+        task.add_done_callback(self.taking.discard)
+        return True
+
+    def _go_on(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._socket, self._on_readable)
+
+    async def _take(self, made: socket.socket, host: str) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: _Connection(self._server, self._handler, host), made)
+        except OSError as fault:
+            log.debug("a connection of %s ended before it began: %s", host, fault)
+            made.close()
+
+
+class _Connection(asyncio.BufferedProtocol):
+    """One client's connection. host: the client's address."""
+
+    def __init__(self, server: TcpServer, handler: Handler, host: str) -> None:
         self._server = server
         self._handler = handler
         self._deframer = Deframer()
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
-        self.host = ""
+        self.host = host
         self._last_query = self._message_began = self._write_began = 0.0
         self._full = False
         self._queued = False
-        self._ending = False
-        self._reading = True
+        self._shut = False
+        self._finishing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=OUTPUT, low=OUTPUT // 4)
-        peer = transport.get_extra_info("peername")
-        if not peer:  # reset before it was accepted
-            transport.abort()
-            return
-        self.host = peer[0]
         self._last_query = self._loop.time()
         self._server.opened(self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._server.space
+
+    def buffer_updated(self, nbytes: int) -> None:
         if not self._deframer.buffered:
             self._message_began = self._loop.time()
-        self._deframer.feed(data)
-        self._schedule()
-        if self._reading and self._deframer.buffered > INPUT:
-            self._reading = False
+        self._deframer.feed(self._server.space[:nbytes])
+        if self._queued or self._full:  # it sends faster than it is served, or than it reads
             self._transport.pause_reading()
+        self._schedule()
 
     def eof_received(self) -> bool:
         """Answer what came before the client's FIN (RFC 7766 §6.2.4), then close."""
-        self._ending = True
+        self._shut = True
         if not self._deframer.has_message:
             return False
         self._schedule()
@@ -222,10 +320,9 @@ class _Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._full = False
         self._server.progressed(self)
-        self._schedule()
+        self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._ending = True
         self._deframer = Deframer()
         self._server.closed(self)
 
@@ -241,12 +338,13 @@ class _Connection(asyncio.Protocol):
             count += 1
             try:
                 reply = self._handler(message, self.host)
+                framed = b"" if reply is None else frame(reply)
             except Exception:  # one query must not end the process' TCP; a handler that raises is a fault to be seen
                 log.exception("a query of %s over TCP was lost", self.host)
                 continue
-            if reply is not None:
-                replies.append(frame(reply))
-                size += len(reply)
+            if framed:
+                replies.append(framed)
+                size += len(framed)
                 if size >= JOINED:
                     self._transport.write(b"".join(replies))
                     replies, size = [], 0
@@ -255,15 +353,19 @@ class _Connection(asyncio.Protocol):
         if count:
             self._last_query = self._message_began = self._loop.time()
             self._server.progressed(self)
-        if self._transport.is_closing():
-            return count
-        if not self._reading and self._deframer.buffered <= INPUT:
-            self._reading = True
-            self._transport.resume_reading()
-        self._schedule()
-        if self._ending and not self._deframer.has_message:
-            self._transport.close()
+        if not self._transport.is_closing():
+            self._go_on()
         return count
+
+    def _go_on(self) -> None:
+        """Serve what waits in a later turn, else read, else end."""
+        if self._deframer.has_message:
+            self._transport.pause_reading()
+            self._schedule()
+        elif self._shut or (self._finishing and not self._deframer.buffered):
+            self._transport.close()
+        else:
+            self._transport.resume_reading()
 
     def _schedule(self) -> None:
         if not self._queued and not self._full and self._deframer.has_message and not self._transport.is_closing():
@@ -285,7 +387,7 @@ class _Connection(asyncio.Protocol):
 
     def finish(self) -> None:
         """End behind the next answer, or when :meth:`end_if_quiet` finds nothing on its way."""
-        self._ending = True
+        self._finishing = True
 
     def end_if_quiet(self, now: float) -> None:
         """Close when nothing was begun and no query came for ``QUIET`` seconds before *now*."""
@@ -294,5 +396,6 @@ class _Connection(asyncio.Protocol):
 
     def cut(self) -> None:
         """End at once."""
-        with contextlib.suppress(OSError):
-            self._transport.abort()
+        if self._full:
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._transport.abort()

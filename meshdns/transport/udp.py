@@ -6,12 +6,15 @@ A queue that overflows loses its oldest: whoever asked longest ago has asked aga
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, cast
 
 from asyncio_dgram.aio import DatagramServer, Protocol, TransportClosed
+
+from meshdns.transport.sockets import IP_PKTINFO
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +25,7 @@ QUEUE = 1_024
 """Datagrams that wait to be answered."""
 
 TURN = 64
-"""Datagrams answered before others in the process have their turn."""
+"""Datagrams received, and answered, before others in the process have their turn."""
 
 LARGEST = 65_535
 """Octets of the largest datagram."""
@@ -30,18 +33,47 @@ LARGEST = 65_535
 _CONTROL = 128
 """Octets for a datagram's control messages."""
 
+_ANY_INTERFACE = b"\0\0\0\0"
+
+_SO_MEMINFO = 55
+"""Linux; nine numbers about a socket's memory, the last of them how many datagrams found it full."""
+
 LEFTOVERS = 4_096
 """Datagrams still answered when a listener closes: more than any receive buffer of ours holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class UdpStatistics:
-    """What a listener did. dropped: by its own queue; failed: replies that could not be sent."""
+    """What a listener did. dropped: unread, by its queue or by the kernel's; failed: replies that could not be sent."""
 
     received: int = 0
     answered: int = 0
     dropped: int = 0
     failed: int = 0
+
+
+class KernelDrops:
+    """Counts the datagrams that the kernel dropped before *sock* because its buffer was full."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._last = 0
+        self._before = self._read() or 0  # the socket may have served another process until now
+
+    @property
+    def count(self) -> int:
+        """How many so far; what it was last when the socket is closed."""
+        now = self._read()
+        if now is not None:
+            self._last = now - self._before & 0xFFFFFFFF
+        return self._last
+
+    def _read(self) -> int | None:
+        try:
+            numbers = self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36)
+        except OSError:
+            return None
+        return int(struct.unpack("=9I", numbers)[8]) if len(numbers) == 36 else None
 
 
 class _LatestQueue(asyncio.Queue[Any]):
@@ -65,14 +97,36 @@ class _ErrorCount(asyncio.Queue[Any]):
         self.seen += 1
 
 
+class _BatchProtocol(Protocol):
+    """Takes all that waits, up to ``TURN``, where asyncio takes one datagram in a turn of its loop."""
+
+    def __init__(self, sock: socket.socket, queue: _LatestQueue, errors: _ErrorCount, drained: asyncio.Event) -> None:
+        super().__init__(queue, errors, drained)
+        self._socket = sock
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        super().datagram_received(data, addr)
+        for _ in range(TURN - 1):
+            try:
+                data, addr = self._socket.recvfrom(LARGEST)
+            except BlockingIOError:
+                return
+            except OSError as fault:  # an ICMP error about an earlier reply; the next datagram is behind it
+                self.error_received(fault)
+                continue
+            super().datagram_received(data, addr)
+
+
 class AddressListener:
     """Answers on a socket bound to one address."""
 
     def __init__(self, sock: socket.socket, handler: Handler, *, queue: int = QUEUE) -> None:
         self._socket = sock
+        self._name = sock.getsockname()
         self._handler = handler
         self._queue = _LatestQueue(queue)
         self._errors = _ErrorCount()
+        self._kernel = KernelDrops(sock)
         self._received = self._answered = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -80,7 +134,7 @@ class AddressListener:
         """Begin to answer."""
         drained = asyncio.Event()
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: Protocol(self._queue, self._errors, drained), sock=self._socket
+            lambda: _BatchProtocol(self._socket, self._queue, self._errors, drained), sock=self._socket
         )
         self._stream = DatagramServer(cast(Any, transport), self._queue, self._errors, drained)
         self._task = asyncio.create_task(self._serve(), name=f"udp {self._socket.getsockname()}")
@@ -88,7 +142,8 @@ class AddressListener:
     @property
     def statistics(self) -> UdpStatistics:
         """What it did so far."""
-        return UdpStatistics(self._received, self._answered, self._queue.dropped, self._errors.seen)
+        dropped = self._queue.dropped + self._kernel.count
+        return UdpStatistics(self._received, self._answered, dropped, self._errors.seen)
 
     async def close(self) -> None:
         """Answer what has arrived, then close the socket."""
@@ -113,13 +168,15 @@ class AddressListener:
 
     def _answer_last(self, query: bytes, client: tuple[Any, ...]) -> None:
         self._received += 1
-        reply = self._handler(query, client[0])
-        if reply is not None:
-            try:
+        try:
+            reply = self._handler(query, client[0])
+            if reply is not None:
                 self._socket.sendto(reply, client)
                 self._answered += 1
-            except OSError:  # a full buffer or an unreachable client: UDP may lose anything
-                self._errors.put_nowait(None)
+        except OSError:  # a full buffer or an unreachable client: UDP may lose anything
+            self._errors.put_nowait(None)
+        except Exception:
+            log.exception("the listener on %s lost a query", self._name)
 
     async def _serve(self) -> None:
         turn = 0
@@ -132,10 +189,11 @@ class AddressListener:
                 if reply is not None:
                     await self._stream.send(reply, address)
                     self._answered += 1
-            except TransportClosed:
+            except TransportClosed:  # close() ends this task before the transport
+                log.critical("the listener on %s has ended: nothing is answered there", self._name)
                 return
             except Exception:  # one query must not end the listener; a handler that raises is a fault to be seen
-                log.exception("the listener on %s lost a query", self._socket.getsockname())
+                log.exception("the listener on %s lost a query", self._name)
             turn += 1
             if turn % TURN == 0:
                 await asyncio.sleep(0)
@@ -146,7 +204,9 @@ class WildcardListener:
 
     def __init__(self, sock: socket.socket, handler: Handler) -> None:
         self._socket = sock
+        self._name = sock.getsockname()
         self._handler = handler
+        self._kernel = KernelDrops(sock)
         self._received = self._answered = self._failed = 0
         self._started = False
 
@@ -157,8 +217,8 @@ class WildcardListener:
 
     @property
     def statistics(self) -> UdpStatistics:
-        """What it did so far; the kernel drops what overflows, unseen here."""
-        return UdpStatistics(self._received, self._answered, 0, self._failed)
+        """What it did so far; its only queue is the kernel's."""
+        return UdpStatistics(self._received, self._answered, self._kernel.count, self._failed)
 
     async def close(self) -> None:
         """Answer what has arrived, then close the socket."""
@@ -189,15 +249,29 @@ class WildcardListener:
         try:
             reply = self._handler(query, client[0])
         except Exception:  # one query must not end the listener; a handler that raises is a fault to be seen
-            log.exception("the listener on %s lost a query", self._socket.getsockname())
+            log.exception("the listener on %s lost a query", self._name)
             return True
         if reply is not None:
             try:
-                self._socket.sendmsg((reply,), control, 0, client)
+                self._socket.sendmsg((reply,), source_only(control), 0, client)
                 self._answered += 1
             except OSError:  # a full buffer or an unreachable client: UDP may lose anything
                 self._failed += 1
         return True
+
+
+def source_only(control: Sequence[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
+    """Give the packet info of a query as that of its reply: from the address that was asked, by whatever route.
+
+    With the interface left in, the reply would have to leave where the query came in, past the routing table.
+    """
+    kept = []
+    for level, kind, data in control:
+        if level == socket.IPPROTO_IP and kind == IP_PKTINFO:  # interface, local address, address in the header
+            kept.append((level, kind, _ANY_INTERFACE + data[4:]))
+        elif level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:  # address, interface
+            kept.append((level, kind, data[:16] + _ANY_INTERFACE))
+    return kept
 
 
 UdpListener = AddressListener | WildcardListener

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
 from meshdns.transport import mmsg
-from meshdns.transport.udp import LEFTOVERS, UdpStatistics
+from meshdns.transport.udp import LEFTOVERS, KernelDrops, UdpStatistics
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ class BatchListener:
         self._handler = handler
         self._batch = mmsg.Batch(sock.family, control=ip_address(sock.getsockname()[0]).is_unspecified)
         self._v6 = sock.family == socket.AF_INET6
+        self._kernel = KernelDrops(sock)
         self._received = self._answered = self._failed = 0
         self._started = False
 
@@ -40,8 +41,8 @@ class BatchListener:
 
     @property
     def statistics(self) -> UdpStatistics:
-        """What it did so far; the kernel drops what overflows, unseen here."""
-        return UdpStatistics(self._received, self._answered, 0, self._failed)
+        """What it did so far; its only queue is the kernel's."""
+        return UdpStatistics(self._received, self._answered, self._kernel.count, self._failed)
 
     async def close(self) -> None:
         """Answer what has arrived, then close the socket."""

@@ -27,7 +27,7 @@ class Deframer:
         octets = self._octets
         return len(octets) >= PREFIX and len(octets) >= PREFIX + (octets[0] << 8 | octets[1])
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Add octets as they came."""
         self._octets += data
 
