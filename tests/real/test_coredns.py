@@ -253,6 +253,7 @@ async def test_no_query_fails_while_two_instances_are_restarted_in_turn(tmp_path
     finally:
         for instance in running:
             instance.__exit__(None, None, None)
+    print(f"{asked} queries, {len(failures)} failed, {restarts} restarts")
     assert failures == [], log
     assert asked == count
     assert restarts >= 2
