@@ -73,7 +73,13 @@ def fork(name: str, body: Callable[[Lifeline], int], *, status: StatusWriter) ->
     lifeline = Lifeline()
     # Between fork and the first lines of the child a signal would still run the supervisor's handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
+        lifeline.keep()
+        lifeline.release()
+        raise
     if not pid:
         code = 1
         try:
@@ -103,6 +109,7 @@ def execute(name: str, module: str, handed: Mapping[str, bytes], *, keep: tuple[
     """
     lifeline = Lifeline()
     given = {"lifeline": lifeline.reader}
+    process = None
     try:
         for key, octets in handed.items():
             given[key] = os.memfd_create(key)
@@ -117,8 +124,8 @@ def execute(name: str, module: str, handed: Mapping[str, bytes], *, keep: tuple[
         )
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
-        for key, descriptor in given.items():
-            if key != "lifeline":
-                os.close(descriptor)
-    lifeline.keep()
+        for descriptor in given.values():
+            os.close(descriptor)
+        if process is None:
+            lifeline.release()
     return Child(name, process.pid, lifeline, process.poll)

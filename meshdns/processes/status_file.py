@@ -110,14 +110,16 @@ class StatusWriter:
     ``row`` is the row of numbers (``row[Number.UDP_QUERIES] += 1``). A new file replaces one of the same name, so a
     process that still writes the former one disturbs nobody. Where no file can be had (disk full, read-only) the
     state is kept in memory, which a forked child shares: ``hidden`` then says why nobody else can see it.
-    space: octets for a document, 0 for a process that writes none.
+    space: octets for a document, 0 for a process that writes none. own: whether the calling process is the one that
+    writes; otherwise it is nobody's until :meth:`adopt`.
     """
 
-    def __init__(self, path: Path, *, space: int = DOCUMENT_SPACE) -> None:
+    def __init__(self, path: Path, *, space: int = DOCUMENT_SPACE, own: bool = True) -> None:
         size = _DOCUMENTS_AT + 2 * (_LENGTH.size + space if space else 0)
         self.hidden = ""
+        fresh = path.with_name(f".{path.name}.new")
         try:
-            self._map = _create(path, size)
+            self._map = _create(fresh, size)
         except OSError as fault:
             self.hidden = f"{path}: {fault.strerror}"
             self._map = mmap.mmap(-1, size)
@@ -130,13 +132,18 @@ class StatusWriter:
         )
         row, self._pulse, self._written = self._views
         self.row = cast("MutableSequence[int]", row)
-        self.adopt()
+        self._claim(os.getpid() if own else 0)
+        if not self.hidden:
+            fresh.replace(path)
 
     def adopt(self) -> None:
         """Say that the calling process is the one that writes (a forked child calls this first)."""
-        pid = os.getpid()
+        self._claim(os.getpid())
+
+    def _claim(self, pid: int) -> None:
         now = time.monotonic()
-        _HEAD.pack_into(self._map, 0, MAGIC, pid, start_of(pid) or 0, time.time(), now, self._written[0], self._space)
+        start = start_of(pid) or 0 if pid else 0
+        _HEAD.pack_into(self._map, 0, MAGIC, pid, start, time.time(), now, self._written[0], self._space)
 
     @property
     def heartbeat(self) -> float:
@@ -164,21 +171,18 @@ class StatusWriter:
         self._map.close()
 
 
-def _create(path: Path, size: int) -> mmap.mmap:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
+def _create(fresh: Path, size: int) -> mmap.mmap:
+    fresh.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
         # All of it now: a store into a page for which the disk has no room would end the process by SIGBUS.
         os.posix_fallocate(descriptor, 0, size)
-        mapped = mmap.mmap(descriptor, size)
-        fresh.replace(path)
+        return mmap.mmap(descriptor, size)
     except OSError:
         fresh.unlink(missing_ok=True)
         raise
     finally:
         os.close(descriptor)
-    return mapped
 
 
 def _place(count: int, space: int) -> int:

@@ -201,7 +201,7 @@ class Supervisor:
     def _fork_responder(self, index: int) -> Child:
         name = f"responder-{index}"
         config = self._config
-        status = StatusWriter(statuses.directory(config.data_dir) / name, space=0)
+        status = StatusWriter(statuses.directory(config.data_dir) / name, space=0, own=False)
 
         def body(lifeline: Lifeline) -> int:
             lifeline.follow()
@@ -217,7 +217,11 @@ class Supervisor:
             status.adopt()
             return self._parts.respond(config, self._bound.rows[index], status)
 
-        return fork(name, body, status=status)
+        try:
+            return fork(name, body, status=status)
+        except OSError:
+            status.close()
+            raise
 
     def _execute_sync(self) -> Child:
         handed = {"config": self._config.model_dump_json().encode()}
