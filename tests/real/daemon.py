@@ -63,18 +63,18 @@ class Daemon:
 @contextmanager
 def daemon(
     directory: Path,
-    words: Sequence[str | Path],
+    words: Sequence[object],
     *,
     ready: Callable[[], bool],
     as_nobody: bool = True,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Daemon]:
-    """Run *words* until the block ends; *ready* is asked until it says yes.
+    """Run *words* (texts and paths) until the block ends; *ready* is asked until it says yes.
 
     as_nobody: from root, run it as that user. Raises AssertionError with the log when it ends or is never ready.
     """
-    name = Path(words[0]).name
     command = [str(word) for word in words]
+    name = Path(command[0]).name
     if as_nobody and os.geteuid() == 0:
         identity = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
         command = ["setpriv", *identity, "--", *command]  # replaces itself by the server: the pid stays

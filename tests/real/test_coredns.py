@@ -243,13 +243,13 @@ async def test_no_query_fails_while_two_instances_are_restarted_in_turn(tmp_path
                     return
 
     try:
-        with open_directory() as directory, coredns(directory, block(target(*ports, port=port)), port) as server:
+        with open_directory() as directory, coredns(directory, block(target(*ports, port=port)), port) as forwarder:
             done = asyncio.Event()
             restarting = asyncio.create_task(restart(done))
             await asyncio.gather(*(client(number, 16) for number in range(16)))
             done.set()
             await restarting
-            log = server.logged()
+            log = forwarder.logged()
     finally:
         for instance in running:
             instance.__exit__(None, None, None)

@@ -109,7 +109,7 @@ def test_a_pod_of_the_deployment_passes_the_restricted_standard(kube: Cluster) -
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
         taken = kube.apply(yaml.safe_dump(pod), "--dry-run=server")
         assert taken.returncode == 0, taken.stderr
-    pod["spec"]["securityContext"] = {}  # type: ignore[index]
+    pod["spec"]["securityContext"] = {}
     refused = kube.apply(yaml.safe_dump(pod), "--dry-run=server")
     assert "violates PodSecurity" in refused.stderr
 
@@ -198,7 +198,7 @@ def _knows_the_cluster(port: int) -> bool:
 
 def generated(served: Serving, *words: str) -> str:
     """Give what ``meshdns generate externalname`` writes from the store of the running instance."""
-    command = [sys.executable, "-m", "meshdns", "generate", "externalname", "--config", served.config, *words]
+    command = [sys.executable, "-m", "meshdns", "generate", "externalname", "--config", str(served.config), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
