@@ -1,6 +1,7 @@
 """``meshdns generate externalname``: Services for names of the mesh; with ``--lint``, a judgement of existing ones."""
 
 import argparse
+import gc
 import re
 import sys
 from collections.abc import Iterator
@@ -66,12 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
         return _lint(arguments)
     config = configuration(arguments)
     options = _options(arguments, config)
-    with _served(config) as served:
+    with _served(config) as served, _uncollected():
         choice = choose(served, arguments.names)
         _check_count(arguments, len(choice.records))
         generated = generate(served, choice.records, options)
         late = served.undelivered()
-    _write(arguments, generated)
+        _write(arguments, generated)
     for line in (*choice.unknown, *choice.skipped, *generated.missing):
         _say(line)
     for line in generated.notes:
@@ -89,6 +90,22 @@ def _served(config: Config) -> Iterator[Served]:
     sources = [source.name for source in config.sources] or None
     with snapshot(config) as seen:
         yield Served(seen, config.rules(), sources)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector from walking every manifest again and again: a third of the time of 10,000 names.
+
+    Nothing here makes cycles.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _options(arguments: argparse.Namespace, config: Config) -> Options:

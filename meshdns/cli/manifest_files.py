@@ -19,16 +19,22 @@ def manifest_paths(words: Iterable[str]) -> list[str]:
 
     Raises ConfigError naming what is not there, and a directory without any manifest.
     """
-    paths: dict[str, None] = {}
+    paths: dict[str, str] = {}
     for word in words:
         if word == STANDARD_INPUT or not Path(word).is_dir():
-            paths[word] = None
+            paths.setdefault(_same(word), word)
             continue
-        below = sorted(_below(Path(word)))
+        below = sorted(map(str, _below(Path(word))))
         if not below:
             raise ConfigError(word, (Fault("", f"no file that ends with {', '.join(sorted(ENDINGS))} is in it"),))
-        paths.update(dict.fromkeys(map(str, below)))
-    return list(paths)
+        for path in below:
+            paths.setdefault(_same(path), path)
+    return list(paths.values())
+
+
+def _same(path: str) -> str:
+    """Give what is equal for all words for one file, so that a link does not make a Service appear twice."""
+    return path if path == STANDARD_INPUT else os.path.realpath(path)
 
 
 def _below(directory: Path) -> Iterator[Path]:

@@ -124,9 +124,10 @@ def choose(served: Served, wanted: Sequence[str] = ()) -> Choice:
 def _by_service(served: Served, found: Iterable[StoredRecord]) -> Choice:
     """Give the best name of each service among *found*, with the dotted spellings of those that have one."""
     services: dict[object, dict[str, StoredRecord]] = {}
-    for stored in found:
+    at_hand = {stored.record.name.lower(): stored for stored in found}
+    for stored in at_hand.values():
         record = stored.record
-        other = served.dotted(record)
+        other = served.dotted(record, at_hand)
         named = [stored] if other is None else [stored, replace(stored, record=other)]
         # Names of an unknown service are one only where they are spellings of each other.
         service = record.service or (other or record).name.lower()

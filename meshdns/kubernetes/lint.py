@@ -26,7 +26,7 @@ _GATEWAY_API = "gateway.networking.k8s.io/"
 
 @dataclass(slots=True)
 class _Service:
-    """A Service of the input. name: what it points at as text, resolved: the record behind it."""
+    """A Service of the input. label: its own name. name: what it points at; resolved: the record behind that."""
 
     file: ManifestFile
     namespace: str
@@ -76,7 +76,7 @@ def lint(files: Sequence[ManifestFile], served: Served, *, namespace: str = "def
         service = _as_service(file, node, namespace)
         if service is None:
             continue
-        first = services.setdefault(service.key, service)
+        first = services.setdefault(service.key, service) if service.label else service
         if first is not service and (first.external or service.external):
             findings.append(_duplicate(service, first))
         if service.external:
@@ -114,9 +114,9 @@ def fix(files: Sequence[ManifestFile], served: Served, *, namespace: str = "defa
 
 
 def _as_service(file: ManifestFile, node: yaml.MappingNode, namespace: str) -> _Service | None:
-    name = text_of(get(node, "metadata", "name"))
-    if text_of(get(node, "kind")) != "Service" or text_of(get(node, "apiVersion")) != "v1" or name is None:
+    if text_of(get(node, "kind")) != "Service" or text_of(get(node, "apiVersion")) != "v1":
         return None
+    name = text_of(get(node, "metadata", "name")) or ""  # generateName: nothing can lead to it
     external = text_of(get(node, "spec", "type")) == "ExternalName"
     return _Service(file, _namespace(node, namespace), name, node, external)
 

@@ -9,7 +9,7 @@ Kubernetes takes:
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv6Address
 
 from meshdns.errors import ResourceError
@@ -91,12 +91,16 @@ class Served:
         answer = lookup(self._seen.get, Question(to_wire(name.lower()), A), self._lookup_zones)
         return answer.found is Found.NOT_READY
 
-    def dotted(self, record: NameRecord) -> NameRecord | None:
-        """Give the record of the other spelling of *record*'s name, if it leads to the same addresses."""
+    def dotted(self, record: NameRecord, known: Mapping[str, StoredRecord] | None = None) -> NameRecord | None:
+        """Give the record of the other spelling of *record*'s name, if it leads to the same addresses.
+
+        known: records at hand by name in lower case, which need not be fetched.
+        """
         zone = self.zone_of(record.name)
         if zone is None or "_" not in record.name:
             return None
-        other = self._seen.record(dotted(record.name.lower(), zone))
+        name = dotted(record.name.lower(), zone)
+        other = (known or {}).get(name) or self._seen.record(name)
         return other.record if other and set(other.record.addresses) == set(record.addresses) else None
 
     def best(self, records: Iterable[NameRecord]) -> NameRecord | None:
@@ -114,12 +118,11 @@ class Served:
         if self._ports_at is None:
             self._ports_at = {}
             for (address, number), service in self._seen.listeners().items():
-                self._ports_at.setdefault(address, []).append(Port(number, service))
+                self._ports_at.setdefault(plain(address), []).append(Port(number, service))
         ports = {port.number: port for port in record.ports}
-        for address in record.addresses:
-            for place in (address, plain(address)):
-                for port in self._ports_at.get(place, ()):
-                    ports.setdefault(port.number, port)
+        for address in dict.fromkeys(map(plain, record.addresses)):
+            for port in self._ports_at.get(address, ()):
+                ports.setdefault(port.number, port)
         return tuple(ports[number] for number in sorted(ports))
 
     def must_have_ports(self, record: NameRecord) -> bool:

@@ -450,7 +450,7 @@ def test_a_namespace_is_that_of_the_caller_where_none_is_named(served: Served) -
         ("a: {{ .name }}-b\nb: 1\n", 1, "not YAML: "),
         ("a: 1\n---\nb: 'open\n", 4, "not YAML: "),
         ("a: 1\nb: \x00\n", 2, "U+0000"),
-        ("[" * 3000 + "]" * 3000, None, "nested too deeply"),
+        ("[" * 600 + "]" * 600, None, "nested too deeply"),
         ("a: *nowhere\n", 1, "not YAML: "),
     ],
     ids=["open", "template", "second document", "control character", "deep", "alias"],
@@ -470,6 +470,14 @@ def test_what_is_not_yaml_is_named_and_the_rest_is_judged(
 def test_a_mapping_that_holds_itself_ends(served: Served) -> None:
     text = "&a\nkind: List\nitems: [*a, *a]\n<<: *a\n"
     assert lint([ManifestFile("a.yaml", text)], served).findings == ()
+
+
+def test_services_that_are_named_when_they_are_made_are_judged(served: Served) -> None:
+    text = (NAME % "my_svc.mesh").replace("name: echo", "generateName: echo-")
+    assert [each.rule for each in lint([ManifestFile("a.yaml", f"{text}---\n{text}")], served).findings] == [
+        "underscore",
+        "underscore",
+    ]
 
 
 def test_before_a_source_has_delivered_unknown_names_say_so(tmp_path: Path) -> None:
