@@ -162,7 +162,7 @@ WRONG_VALUES = [
     ("log_level", "loud", "must be 'debug', 'info', 'warning' or 'error'"),
     ("tcp", "5", "must be a mapping"),
     ("rate_limit.frobs", "{frobs: 1}", "unknown key 'frobs'"),
-    ("listne", "[]", "unknown key 'listne'; did you mean 'listen'?"),
+    ("zonse", "[]", "unknown key 'zonse'; did you mean 'zones'?"),
     ("data-dir", "x", "did you mean 'data_dir'?"),
     ("zzz", "x", "unknown key 'zzz'"),
     ("upstreams", "[]", "this version of meshdns does not forward"),
@@ -279,7 +279,7 @@ def test_a_certificate_bundle_is_taken(here: Path) -> None:
 
 
 EVERYTHING_WRONG = """\
-listne: []
+zonse: []
 listen: [":53", "[::1]:53"]
 drain: 5
 zones: [mesh, a..b]
@@ -295,7 +295,7 @@ upstreams: [{zone: "."}]
 def test_all_faults_come_at_once_in_the_order_of_the_file(here: Path) -> None:
     found = faults(here, EVERYTHING_WRONG)
     assert [(fault.line, fault.key) for fault in found] == [
-        (1, "listne"),
+        (1, "zonse"),
         (2, "listen[0]"),
         (3, "drain"),
         (4, "zones[1]"),
@@ -313,9 +313,9 @@ def test_all_faults_come_at_once_in_the_order_of_the_file(here: Path) -> None:
 
 def test_the_message_has_a_line_for_each_fault_that_begins_with_its_place(here: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        read(here, "listne: []\n" + FILE + "drain: 5\n")
+        read(here, "zonse: []\n" + FILE + "drain: 5\n")
     first, second = str(caught.value).splitlines()
-    assert first == f"{here}/meshdns.yaml:1: listne: unknown key 'listne'; did you mean 'listen'?"
+    assert first == f"{here}/meshdns.yaml:1: zonse: unknown key 'zonse'; did you mean 'zones'?"
     assert second.startswith(f"{here}/meshdns.yaml:3: drain: ")
 
 

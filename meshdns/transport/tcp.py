@@ -11,7 +11,7 @@ import logging
 import socket
 import struct
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from meshdns.transport.settings import TcpLimits
@@ -130,12 +130,12 @@ class TcpServer:
             self._sweeper = None
 
     def opened(self, connection: "_Connection") -> None:
-        """Take *connection* in; at a limit the one that made no progress for longest is cut."""
+        """Take *connection* in; at a limit another is cut: see :func:`_victim`."""
         self._accepted += 1
         if self._per_source[connection.host] >= self.limits.per_source:
-            self._evict(next(each for each in self._connections if each.host == connection.host))
+            self._evict(_victim([each for each in self._connections if each.host == connection.host]))
         while len(self._connections) >= self._room:
-            self._evict(next(iter(self._connections)))
+            self._evict(_victim(self._connections))
         self._connections[connection] = None
         self._per_source[connection.host] += 1
         if self._draining:
@@ -149,7 +149,7 @@ class TcpServer:
             "no further TCP connection can be accepted (%s): at most %d are kept for %d s", fault, self._room, SHORTAGE
         )
         while len(self._connections) > self._room:
-            self._evict(next(iter(self._connections)))
+            self._evict(_victim(self._connections))
 
     def _evict(self, connection: "_Connection") -> None:
         self._evicted += 1
@@ -201,6 +201,24 @@ class TcpServer:
                 if connection.is_overdue(now):
                     self._expired += 1
                     connection.cut()
+
+
+def _victim(connections: Collection["_Connection"]) -> "_Connection":
+    """Give whom to cut of *connections* (least progress first): who does not read, who asks nothing, or the first.
+
+    One whose query waits for its turn waits for us, and is not to be punished for it.
+    """
+    asks_nothing = first = None
+    for each in connections:
+        if each.is_full:
+            return each
+        if first is None:
+            first = each
+        if asks_nothing is None and not each.is_queued:
+            asks_nothing = each
+    victim = asks_nothing or first
+    assert victim is not None
+    return victim
 
 
 class _Acceptor:
@@ -282,8 +300,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
         self.host = host
         self._last_query = self._message_began = self._write_began = 0.0
-        self._full = False
-        self._queued = False
+        self.is_full = False
+        self.is_queued = False
         self._shut = False
         self._finishing = False
 
@@ -301,7 +319,7 @@ class _Connection(asyncio.BufferedProtocol):
         if not self._deframer.buffered:
             self._message_began = self._loop.time()
         self._deframer.feed(self._server.space[:nbytes])
-        if self._queued or self._full:  # it sends faster than it is served, or than it reads
+        if self.is_queued or self.is_full:  # it sends faster than it is served, or than it reads
             self._transport.pause_reading()
         self._schedule()
 
@@ -314,11 +332,11 @@ class _Connection(asyncio.BufferedProtocol):
         return True
 
     def pause_writing(self) -> None:
-        self._full = True
+        self.is_full = True
         self._write_began = self._loop.time()
 
     def resume_writing(self) -> None:
-        self._full = False
+        self.is_full = False
         self._server.progressed(self)
         self._go_on()
 
@@ -328,10 +346,10 @@ class _Connection(asyncio.BufferedProtocol):
 
     def serve(self, most: int) -> int:
         """Answer at most *most* messages; give how many."""
-        self._queued = False
+        self.is_queued = False
         count = size = 0
         replies: list[bytes] = []
-        while count < most and not self._full and not self._transport.is_closing():
+        while count < most and not self.is_full and not self._transport.is_closing():
             message = next(iter(self._deframer.take(1)), None)
             if message is None:
                 break
@@ -368,14 +386,14 @@ class _Connection(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def _schedule(self) -> None:
-        if not self._queued and not self._full and self._deframer.has_message and not self._transport.is_closing():
-            self._queued = True
+        if not self.is_queued and not self.is_full and self._deframer.has_message and not self._transport.is_closing():
+            self.is_queued = True
             self._server.wants_turn(self)
 
     def is_overdue(self, now: float) -> bool:
         """Tell whether the client idled, dawdled or did not read for too long at *now*."""
         limits = self._server.limits
-        if self._full:
+        if self.is_full:
             return now - self._write_began >= limits.write
         if self._transport.is_closing():  # flushing to a client that must read within the same time
             return now - self._last_query >= limits.write
@@ -391,11 +409,11 @@ class _Connection(asyncio.BufferedProtocol):
 
     def end_if_quiet(self, now: float) -> None:
         """Close when nothing was begun and no query came for ``QUIET`` seconds before *now*."""
-        if not self._deframer.buffered and not self._full and now - self._last_query >= QUIET:
+        if not self._deframer.buffered and not self.is_full and now - self._last_query >= QUIET:
             self._transport.close()
 
     def cut(self) -> None:
         """End at once."""
-        if self._full:
+        if self.is_full:
             self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._transport.abort()
