@@ -93,14 +93,15 @@ def bind(listen: Sequence[str], responders: int = 1) -> Bound:
     """
     columns: list[list[Endpoint]] = []
     try:
-        for text in listen:
-            host, _, port = text.rpartition(":")
-            host = host.strip("[]")
+        for index, text in enumerate(listen):
+            host, port = _parts(text)
+            if others := [other for other in listen[:index] if _collide(_parts(other), (host, port))]:
+                raise BindError(f"cannot listen on {text}: {others[0]}, listed before it, has the same port")
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             if family == socket.AF_INET6 and not _has_ipv6():
                 log.warning("listen address %s is skipped: this machine has no IPv6", text)
                 continue
-            columns.append(_bind_all(host, int(port), family, responders))
+            columns.append(_bind_all(host, port, family, responders))
         if not columns:
             raise BindError(f"nothing to listen on: none of {', '.join(listen)} can be had on this machine")
     except BaseException:
@@ -112,17 +113,30 @@ def bind(listen: Sequence[str], responders: int = 1) -> Bound:
     return Bound(tuple(zip(*columns, strict=True)))
 
 
+def _parts(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _collide(one: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Tell whether a socket can have one of two addresses only without the other: both the same, or one holds all."""
+    if not one[1] or one[1] != other[1]:
+        return False
+    first, second = ip_address(one[0]), ip_address(other[0])
+    return first.version == second.version and (first == second or first.is_unspecified or second.is_unspecified)
+
+
 def _bind_all(host: str, port: int, family: socket.AddressFamily, responders: int) -> list[Endpoint]:
-    first = _bind_pair(host, port, family, shared=False)
+    column = [_bind_pair(host, port, family, shared=False)]
     if responders == 1:
-        return [first]
-    port = first.udp.getsockname()[1]
-    first.udp.close()
-    first.tcp.close()
-    column: list[Endpoint] = []
+        return column
+    first = column[0]
     try:
-        for _ in range(responders):
-            column.append(_bind_pair(host, port, family, shared=True))
+        # Only now, and never closed in between: at no moment could another instance have had the port as well.
+        for each in (first.udp, first.tcp):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        while len(column) < responders:
+            column.append(_bind_pair(host, first.udp.getsockname()[1], family, shared=True))
     except BindError:
         for endpoint in column:
             endpoint.udp.close()
@@ -198,7 +212,7 @@ def _told(host: str, port: int, family: socket.AddressFamily, kind: socket.Socke
     transport = "TCP" if kind == socket.SOCK_STREAM else "UDP"
     what = f"cannot listen on {shown} ({transport}): "
     if fault.errno == errno.EADDRINUSE:
-        holder = holder_of(port, kind)
+        holder = holder_of(host, port, kind)
         return f"{what}address in use" + (f" by {holder}" if holder else "")
     if fault.errno == errno.EACCES and port < 1024:
         return (

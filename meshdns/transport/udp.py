@@ -60,9 +60,8 @@ class KernelDrops:
         self._last = 0
         self._before = self._read() or 0  # the socket may have served another process until now
 
-    @property
     def count(self) -> int:
-        """How many so far; what it was last when the socket is closed."""
+        """Give how many so far; once the socket is closed, what it was when this was asked last."""
         now = self._read()
         if now is not None:
             self._last = now - self._before & 0xFFFFFFFF
@@ -142,7 +141,7 @@ class AddressListener:
     @property
     def statistics(self) -> UdpStatistics:
         """What it did so far."""
-        dropped = self._queue.dropped + self._kernel.count
+        dropped = self._queue.dropped + self._kernel.count()
         return UdpStatistics(self._received, self._answered, dropped, self._errors.seen)
 
     async def close(self) -> None:
@@ -163,6 +162,7 @@ class AddressListener:
             except OSError:  # an ICMP error about an earlier reply; the next datagram is behind it
                 continue
             self._answer_last(query, client)
+        self._kernel.count()
         self._stream.close()
         await asyncio.sleep(0)  # the transport closes the socket in the loop's next turn
 
@@ -218,7 +218,7 @@ class WildcardListener:
     @property
     def statistics(self) -> UdpStatistics:
         """What it did so far; its only queue is the kernel's."""
-        return UdpStatistics(self._received, self._answered, self._kernel.count, self._failed)
+        return UdpStatistics(self._received, self._answered, self._kernel.count(), self._failed)
 
     async def close(self) -> None:
         """Answer what has arrived, then close the socket."""
@@ -229,6 +229,7 @@ class WildcardListener:
         for _ in range(LEFTOVERS):
             if not self._answer_one():
                 break
+        self._kernel.count()
         self._socket.close()
 
     def _on_readable(self) -> None:

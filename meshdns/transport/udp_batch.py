@@ -42,7 +42,7 @@ class BatchListener:
     @property
     def statistics(self) -> UdpStatistics:
         """What it did so far; its only queue is the kernel's."""
-        return UdpStatistics(self._received, self._answered, self._kernel.count, self._failed)
+        return UdpStatistics(self._received, self._answered, self._kernel.count(), self._failed)
 
     async def close(self) -> None:
         """Answer what has arrived, then close the socket."""
@@ -53,6 +53,7 @@ class BatchListener:
         for _ in range(LEFTOVERS // mmsg.SIZE):
             if not self._answer_batch():
                 break
+        self._kernel.count()
         self._socket.close()
 
     def _on_readable(self) -> None:

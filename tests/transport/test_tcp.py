@@ -5,13 +5,16 @@ import contextlib
 import logging
 import socket
 import struct
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
 
 from meshdns.transport.settings import TcpLimits
-from meshdns.transport.sockets import bind
-from meshdns.transport.tcp import OUTPUT, Handler, TcpServer
+from meshdns.transport.sockets import STREAM_BUFFER, bind
+from meshdns.transport.tcp import OUTPUT, READ, Handler, TcpServer
 from meshdns.wire.framing import frame
 
 FAST = TcpLimits(idle=0.3, message=0.3, write=0.3)
@@ -146,9 +149,11 @@ async def test_a_client_that_never_reads_is_not_served_on_and_then_cut() -> None
                         with contextlib.suppress(BlockingIOError):
                             greedy.send(query)
                         await asyncio.sleep(0.005)
+                        waiting = [connection._deframer.buffered for connection in server._connections]
+                        assert max(waiting, default=0) <= 2 * READ + 52
             assert server.statistics.expired == 1
-            # what the kernel buffered for it, and what we did
-            assert answered * 1_000 < (8 << 20) + OUTPUT
+            # what we kept for it, and what the kernel did in twice its buffer and the client's
+            assert answered * 1_000 < OUTPUT + 2 * STREAM_BUFFER + 128_000
 
 
 async def test_at_the_limit_the_one_without_progress_for_longest_goes() -> None:
@@ -207,3 +212,117 @@ async def test_a_handler_that_raises_is_logged_and_the_connection_goes_on(caplog
             assert await client.ask(b"good") == b"good"
         assert "was lost" in caplog.text
         await client.close()
+
+
+async def test_a_reply_too_long_for_a_message_is_logged_and_the_connection_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving(lambda query, _: bytes(65_536) if query == b"bad" else query) as (_, port):
+        client = await Client.connect(port)
+        with caplog.at_level(logging.ERROR):
+            client.writer.write(frame(b"bad"))
+            assert await client.ask(b"good") == b"good"
+        assert "was lost" in caplog.text
+        await client.close()
+
+
+async def test_a_message_of_the_greatest_length_is_echoed() -> None:
+    async with serving(lambda query, _: query) as (_, port):
+        client = await Client.connect(port)
+        assert await client.ask(b"x" * 65_535) == b"x" * 65_535
+        await client.close()
+
+
+async def test_who_waits_to_be_accepted_when_listening_stops_is_answered() -> None:
+    bound = bind(["127.0.0.1:0"])
+    ((endpoint,),) = bound.rows
+    port = endpoint.tcp.getsockname()[1]
+    waiting = [await Client.connect(port) for _ in range(40)]
+    for number, client in enumerate(waiting):
+        client.writer.write(frame(b"%d" % number))
+    server = TcpServer(TcpLimits())
+    await server.listen(endpoint.tcp, echo)
+    server.stop_listening()
+    finished = asyncio.create_task(server.wait_finished(5))
+    for number, client in enumerate(waiting):
+        assert await client.receive() == b"re:%d" % number
+        assert await client.is_closed()
+        await client.close()
+    await finished
+    bound.close()
+
+
+async def test_while_draining_a_message_that_was_begun_behind_another_is_answered() -> None:
+    async with serving() as (server, port):
+        client = await Client.connect(port)
+        client.writer.write(frame(b"one") + frame(b"two")[:3])
+        assert await client.receive() == b"re:one"
+        server.stop_listening()
+        client.writer.write(frame(b"two")[3:] + frame(b"three")[:4])
+        assert await client.receive() == b"re:two"
+        client.writer.write(frame(b"three")[4:])
+        assert await client.receive() == b"re:three"
+        assert await client.is_closed()
+        await client.close()
+
+
+async def test_whoever_sends_how_much_others_have_their_turn() -> None:
+    loop = asyncio.get_running_loop()
+    turn = kept = 0
+    query = frame(b"x" * 500)
+    served: Counter[int] = Counter()
+
+    def count_turns() -> None:
+        nonlocal turn, kept
+        turn += 1
+        kept = max(kept, *(each._deframer.buffered for each in server._connections), 0)
+        loop.call_soon(count_turns)
+
+    def handler(_: bytes, host: str) -> bytes:
+        served[turn] += 1
+        return b"reply"
+
+    async with serving(handler) as (server, port):
+        greedy = [await Client.connect(port) for _ in range(40)]
+        loop.call_soon(count_turns)
+        for client in greedy:
+            client.writer.write(query * 100)
+        for client in greedy:
+            for _ in range(100):
+                await client.receive()
+            await client.close()
+    assert sum(served.values()) == 4_000
+    assert max(served.values()) <= 32 + 16  # the last connection of a turn may take its share beyond the turn's
+    assert kept <= 2 * READ + len(query)
+
+
+def ask_datagram(port: int, query: bytes) -> bytes:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        asker.settimeout(5)
+        asker.connect(("127.0.0.1", port))
+        asker.send(query)
+        return asker.recv(512)
+
+
+def test_when_descriptors_run_out_udp_and_new_connections_are_still_served() -> None:
+    command = [sys.executable, "-m", "tests.transport.echo_server", "40"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        idle = []
+        for number in range(120):
+            idle.append(socket.create_connection(("127.0.0.1", port), timeout=5))
+            assert ask_datagram(port, b"%d" % number) == b"%d" % number
+        for number in range(20):
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as asker:
+                asker.sendall(frame(b"%d" % number))
+                assert asker.recv(512) == frame(b"%d" % number)
+        for each in idle:
+            each.close()
+        printed, logged = process.communicate("")
+    assert process.returncode == 0
+    assert "no further TCP connection can be accepted" in logged
+    assert len(logged.splitlines()) < 10
+    assert "Traceback" not in logged
+    assert float(printed) < 5  # seconds of processor time: nothing spun
