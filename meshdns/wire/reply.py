@@ -12,7 +12,7 @@ RCODE_NAMES = {
     0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 9: "NOTAUTH", 16: "BADVERS",
 }  # fmt: skip
 
-QR, AA, TC, RD, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0020, 0x0010
+QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
 COPIED = 0x7800 | RD | CD
 """Opcode, RD and CD come back as they came (RFC 1035 §4.1.1, RFC 4035 §3.2.2)."""
 
@@ -70,13 +70,15 @@ def build_reply(
     soa: bytes = b"",
     ede: Ede | None = None,
     options: bytes = b"",
+    recursion: bool = False,
 ) -> bytes:
     """Give the reply to *query*.
 
     rrset: a count and records, as the store keeps them. soa: one record for the authority section. limit: octets;
     a longer reply is sent with neither and TC=1 (RFC 2181 §9). ede and options need an OPT in the query.
+    recursion: other names are answered too (RA).
     """
-    flags = QR | query.flags & COPIED | rcode & 15 | (AA if authoritative else 0)
+    flags = QR | query.flags & COPIED | rcode & 15 | (AA if authoritative else 0) | (RA if recursion else 0)
     tail = b""
     if query.edns is not None:
         if ede is not None:
