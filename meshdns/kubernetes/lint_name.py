@@ -18,6 +18,9 @@ from meshdns.kubernetes.served import Served, why_no_external_name
 _WRAPPED = re.compile(
     r"\s*(?:(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?(?:[^/@\s]*@)?([^/:?#\s]+)(?::[0-9]*)?(?:[/?#]\S*)?\s*\Z"
 )
+_WRAPPED_ADDRESS = re.compile(
+    r"\s*(?:(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?(?:([0-9.]*[0-9])\.?|\[([0-9A-Fa-f:.]+)\])(?::[0-9]*)?(?:[/?#]\S*)?\s*\Z"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +82,9 @@ def judge_name(file: ManifestFile, service: yaml.Node, served: Served) -> Judged
 
 
 def _address(written: str) -> IPAddress | None:
-    match = re.fullmatch(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*://)?([0-9.]*[0-9])\.?(?::[0-9]+)?/?\s*", written)
+    match = _WRAPPED_ADDRESS.match(written)
     try:
-        return ip_address(match[1] if match else written.strip().strip("[]"))
+        return ip_address(match[1] or match[2] if match else written.strip())
     except ValueError:
         return None
 
@@ -108,7 +111,9 @@ def _no_other_spelling(name: str, zone: str | None, served: Served) -> str:
         there = served.resolved(other)
         if there is not None:
             return f"{other} is served, but leads to {there.service or 'another service'}: write it if that is meant"
-        return f"{other} is not served either; give the service a name without underscore"
+        if served.resolved(name) is None:
+            return f"{other} is not served either"
+        return f"{other} is not served; give the service a name without underscore"
     return "write a name of lower-case letters, digits, inner hyphens and dots"
 
 

@@ -3,6 +3,7 @@
 JSON is read too, as the YAML that it is.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ def documents(file: ManifestFile) -> list[yaml.MappingNode]:
     Raises ConfigError naming the file and the line of what is not YAML.
     """
     path, text = file.path, file.text
+    if "\t" in text and _is_json(text):
+        text = text.replace("\t", " ")  # JSON may be indented by tabs, YAML may not; no place moves
     try:
         found = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
@@ -53,6 +56,14 @@ def documents(file: ManifestFile) -> list[yaml.MappingNode]:
     except RecursionError:
         raise _unusable(path, "nested too deeply", None) from None
     return [manifest for document in found for manifest in _opened(document, 0)]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _opened(node: yaml.Node | None, depth: int) -> Iterator[yaml.MappingNode]:

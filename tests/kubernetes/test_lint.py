@@ -126,6 +126,7 @@ WRONG = [
     Wrong("a VIP", NAME % "240.0.0.3", ((7, "ip-literal"),), f"write {ECHO}", line(ECHO)),
     Wrong("a VIP in a URL", NAME % "http://240.0.0.3:80/", ((7, "ip-literal"),), f"write {ECHO}", line(ECHO)),
     Wrong("an IPv6 address of a VIP", NAME % '"::ffff:f000:3"', ((7, "ip-literal"),), "", line(f'"{ECHO}"')),
+    Wrong("an IPv6 address and a port", NAME % "'[fd00::1]:80'", ((7, "ip-literal"),), "fd00::1 is an address"),
     Wrong("an address of nobody", NAME % "192.0.2.1", ((7, "ip-literal"),), "EndpointSlice"),
     Wrong("an address with a final dot", NAME % "192.0.2.1.", ((7, "ip-literal"),), "EndpointSlice"),
     # the name: no such thing
@@ -145,7 +146,7 @@ WRONG = [
         ((7, "trailing-dot"), (7, "removed-name")),
         "removed it",
     ),
-    Wrong("underscores only", NAME % "under_score.mesh", ((7, "underscore"),), "under.score.mesh is not served either"),
+    Wrong("underscores only", NAME % "under_score.mesh", ((7, "underscore"),), "under.score.mesh is not served; give"),
     Wrong(
         "underscores of another", NAME % "a_b.mesh", ((7, "underscore"),), "a.b.mesh is served, but leads to another"
     ),
@@ -153,7 +154,7 @@ WRONG = [
         "underscores and unknown",
         NAME % "no_such.mesh",
         ((7, "underscore"), (7, "unknown-name")),
-        "no.such.mesh is not served",
+        "no.such.mesh is not served either",
     ),
     Wrong("a wildcard", NAME % '"*.wild.mesh"', ((7, "invalid-name"),), "a wildcard is no name"),
     Wrong(
@@ -347,6 +348,14 @@ WRONG = [
             2: ' "spec": {"type": "ExternalName", "externalName": "my.svc.mesh",',
             3: '          "ports": [{"port": 80}]}}',
         },
+    ),
+    Wrong(
+        "in JSON indented by tabs",
+        '{\n\t"apiVersion": "v1",\n\t"kind": "Service",\n\t"metadata": {"name": "a"},\n'
+        '\t"spec": {"type": "ExternalName",\t"externalName": "my_svc.mesh"}\n}\n',
+        ((5, "underscore"),),
+        "",
+        {5: '\t"spec": {"type": "ExternalName",\t"externalName": "my.svc.mesh"}'},
     ),
     Wrong(
         "behind letters of several octets",
