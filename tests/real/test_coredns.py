@@ -1,6 +1,7 @@
 """A real CoreDNS with the generated block in front of meshdns: what a cluster's Pods get."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -198,7 +199,7 @@ def test_nodelocal_asks_over_tcp(chain: Chain) -> None:
 
 @pytest.mark.timeout(300)
 async def test_no_query_fails_while_two_instances_are_restarted_in_turn(tmp_path: Path) -> None:
-    """Names under a wildcard, each asked once: nothing comes from CoreDNS' cache."""
+    """Names under a wildcard, each asked once: nothing comes from CoreDNS' cache. Each instance restarts at least once."""
     count = scale(10_000)
     ports = (free_port(), free_port())
     port = free_port()
@@ -216,9 +217,11 @@ async def test_no_query_fails_while_two_instances_are_restarted_in_turn(tmp_path
     asked = 0
     restarts = 0
 
-    async def client(number: int, clients: int) -> None:
+    async def client() -> None:
         nonlocal asked
-        for index in range(number, count, clients):
+        while asked < count or restarts < 2:
+            index = asked
+            asked += 1
             over_tcp = index % 10 == 0
             query = dns.message.make_query(f"n{index}.wild.mesh", "A")
             send = dns.asyncquery.tcp if over_tcp else dns.asyncquery.udp
@@ -228,25 +231,23 @@ async def test_no_query_fails_while_two_instances_are_restarted_in_turn(tmp_path
                     failures.append(f"{index}: {reply.rcode()}")
             except (dns.exception.DNSException, OSError) as error:
                 failures.append(f"{index} {'tcp' if over_tcp else 'udp'}: {error!r}")
-            asked += 1
             await asyncio.sleep(0.02)  # a rate, so that the restarts fall within the run
 
     async def restart(done: asyncio.Event) -> None:
         nonlocal restarts
-        while not done.is_set():
-            for number in range(2):
-                await asyncio.to_thread(running[number].__exit__, None, None, None)
-                running[number] = serving(homes[number], texts[number])
-                await asyncio.to_thread(running[number].__enter__)
-                restarts += 1
-                if done.is_set():
-                    return
+        for number in itertools.cycle(range(2)):
+            await asyncio.to_thread(running[number].__exit__, None, None, None)
+            running[number] = serving(homes[number], texts[number])
+            await asyncio.to_thread(running[number].__enter__)
+            restarts += 1
+            if done.is_set():
+                return
 
     try:
         with open_directory() as directory, coredns(directory, block(target(*ports, port=port)), port) as forwarder:
             done = asyncio.Event()
             restarting = asyncio.create_task(restart(done))
-            await asyncio.gather(*(client(number, 16) for number in range(16)))
+            await asyncio.gather(*(client() for _ in range(16)))
             done.set()
             await restarting
             log = forwarder.logged()
@@ -255,5 +256,4 @@ async def test_no_query_fails_while_two_instances_are_restarted_in_turn(tmp_path
             instance.__exit__(None, None, None)
     print(f"{asked} queries, {len(failures)} failed, {restarts} restarts")
     assert failures == [], log
-    assert asked == count
-    assert restarts >= 2
+    assert asked >= count
