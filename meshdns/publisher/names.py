@@ -208,7 +208,7 @@ def _make(
             if service not in services:
                 services.append(service)
             return None
-    host, port = rendered
+    host, port = rendered[0].removesuffix("."), rendered[1]
     if not is_host(host):
         problem = f"{host[:80]!r}, made of {_said(tags)}, is not a DNS name"
         faults.append(_finding(virtual, "conf.host", virtual.host_line, problem))

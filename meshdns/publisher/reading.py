@@ -133,6 +133,8 @@ def _document(chunk: str, report: Report, ignored: dict[str, int]) -> tuple[Iden
     if not isinstance(tree, YamlMapping):
         report.fault(report.offset + 1, "", f"a resource must be a mapping (key: value), not {shown(tree)}")
         return None, None
+    if isinstance(tree.get("type"), str) and isinstance(tree.get("name"), str):
+        report.resource = _label((tree["type"], "", tree["name"]))
     section = Section(report, tree)
     kind = section.text("type")
     if not kind:
@@ -162,10 +164,10 @@ def _resource(kind: str, section: Section, report: Report) -> tuple[Identity | N
         report.resource = kind
         return None, None
     identity = (kind, mesh, name)
-    report.resource = _label(identity)
     if not _NAME.match(name) or (kind == "Mesh" and "." in name):
         rule = "lower-case letters, digits, '-' and '_'" + ("" if kind == "Mesh" else " and '.'")
         section.refuse("name", f"{shown(name)}: a name has {rule}, and begins and ends with a letter or digit")
+        return None, None
     resource = _READERS[kind](section, mesh, name, Place(report.file, section.line()))
     return identity, resource
 

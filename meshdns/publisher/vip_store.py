@@ -31,7 +31,7 @@ CREATE TABLE lease (
     PRIMARY KEY (space, kind, name), UNIQUE (space, address)
 ) WITHOUT ROWID
 """
-_DAMAGED = ("file is not a database", "malformed", "disk image")
+_DAMAGED = ("file is not a database", "malformed", "unsupported file format")
 
 
 class VipStore(Protocol):
@@ -98,6 +98,9 @@ class SqliteVipStore:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
+            (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if sound != "ok":
+                raise sqlite3.DatabaseError(f"malformed: {sound}")
             with _transaction(connection):
                 self._prepare(connection)
         except BaseException:

@@ -17,7 +17,7 @@ from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpPro
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
 
-from meshdns.publisher.mesh_view import Cluster, Endpoint
+from meshdns.publisher.cluster import Cluster, Endpoint
 from meshdns.publisher.model import ExternalTls
 from meshdns.publisher.packed import Packed
 from meshdns.publisher.resources.filters import socket_address

@@ -69,7 +69,7 @@ def add(view: MeshView, dataplane: Dataplane | None, node: Node, listeners: dict
 
 @lru_cache(maxsize=8)
 def _document(hostnames: tuple[Hostname, ...], ipv6: bool, labels: tuple[tuple[str, str], ...]) -> str:
-    records = [{"name": each.name, "ips": [str(one) for one in each.addresses(ipv6)]} for each in hostnames]
+    records = [{"name": each.name, "ips": each.addresses(ipv6)} for each in hostnames]
     document = {"records": records, "ttl": DEFAULT_TTL, "extraLabels": dict(labels)}
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
 
@@ -103,7 +103,7 @@ def _filter(hostnames: tuple[Hostname, ...], ipv6: bool, port: int) -> Packed:
     table = DnsTable()
     for each in hostnames:
         domain = table.virtual_domains.add(name=each.name, answer_ttl=Duration(seconds=DEFAULT_TTL))
-        domain.endpoint.address_list.address.extend(str(one) for one in each.addresses(ipv6))
+        domain.endpoint.address_list.address.extend(each.addresses(ipv6))
     config = DnsFilterConfig(stat_prefix="kuma_dns")
     config.server_config.inline_dns_table.CopyFrom(table)
     return pack(
