@@ -61,7 +61,7 @@ def test_hostile_packets_neither_crash_nor_get_malformed_replies(probed: Serving
     packets = str(DATA / "packets")
     count = scale(200_000)
     said = run(
-        "fuzzsend.py", "--port", str(probed.port), "--max", str(count), "--mutate", str(count // 280 + 1),
+        "fuzzsend.py", "--port", str(probed.port), "--max", str(count), "--mutate", str(count // 250 + 1),
         "--tcp", "0.1", "--pid", str(probed.process.pid), packets, timeout=850,
     )  # fmt: skip
     sent, malformed = re.search(r"# sent (\d+) .*malformed answers (\d+)", said).groups()  # type: ignore[union-attr]
