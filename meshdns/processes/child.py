@@ -36,7 +36,10 @@ def listen_to_signals() -> None:
 
 @dataclass(slots=True)
 class Child:
-    """One living process. told: when it was told to finish (CLOCK_MONOTONIC), None while it is wanted."""
+    """One living process.
+
+    told: when it was told to finish (CLOCK_MONOTONIC). wanted: whether it, or a successor, should be there.
+    """
 
     name: str
     pid: int
@@ -46,6 +49,7 @@ class Child:
     born: float = field(default_factory=time.monotonic)
     told: float | None = None
     killed: bool = False
+    wanted: bool = True
 
     def finish(self) -> None:
         """Tell it to finish; once is enough."""

@@ -36,26 +36,35 @@ class Streak:
         return float(min(FIRST_DELAY * 2 ** min(self.deaths - 2, 10), LONGEST_DELAY))
 
 
+@dataclass(frozen=True, slots=True)
+class Deaths:
+    """Several that came together. by_signal: none could say what it found. of_responders: one of them answered."""
+
+    by_signal: bool
+    of_responders: bool
+
+
 @dataclass(slots=True)
 class Suspicion:
     """Whether the deaths of the last seconds say that the store is damaged."""
 
-    _deaths: deque[tuple[float, int]] = field(default_factory=deque)
+    _deaths: deque[tuple[float, int, bool]] = field(default_factory=deque)
 
-    def died(self, code: int, now: float) -> bool:
-        """Take note of a death; tell whether the store must be checked. code: as of ``subprocess``, -9 for SIGKILL."""
+    def died(self, code: int, now: float, *, responder: bool) -> Deaths | None:
+        """Take note of a death; give the deaths that say that the store must be checked, and forget them, or None.
+
+        code: as of ``subprocess``, -9 for SIGKILL. now: seconds.
+        """
         if code not in _SUSPICIOUS:
-            return False
-        self._deaths.append((now, code))
+            return None
+        self._deaths.append((now, code, responder))
         while now - self._deaths[0][0] > DAMAGE_WINDOW:
             self._deaths.popleft()
-        return len(self._deaths) >= DAMAGE_DEATHS
-
-    def clear(self) -> bool:
-        """Forget what was; tell whether all of it were signals, not exit codes of a child that could still speak."""
-        signals = all(code < 0 for _, code in self._deaths)
+        if len(self._deaths) < DAMAGE_DEATHS:
+            return None
+        found = Deaths(all(code < 0 for _, code, _ in self._deaths), any(each for _, _, each in self._deaths))
         self._deaths.clear()
-        return signals
+        return found
 
 
 def describe(code: int) -> str:

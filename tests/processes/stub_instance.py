@@ -13,7 +13,7 @@ from pathlib import Path
 
 from meshdns.config import Config
 from meshdns.errors import ConfigError, Fault, StoreError
-from meshdns.processes import supervisor
+from meshdns.processes import crew
 from meshdns.processes.child import FINISH
 from meshdns.processes.status_file import Number, StatusWriter
 from meshdns.processes.supervisor import Parts, serve
@@ -70,8 +70,8 @@ def main() -> int:
         return note("sound"), False
 
     if "--impatient" in sys.argv:
-        supervisor.HUNG_RESPONDER = 1.5
-        supervisor.LATE = 0.8
+        crew.HUNG_RESPONDER = 1.5
+        crew.LATE = 0.8
     return serve(
         read(),
         reload=read,

@@ -23,6 +23,10 @@ EXTRA = "sources: [{name: extra, type: file, path: records.yaml}]\n"
 CONFIG = f'listen: ["127.0.0.1:0"]\ndrain: 1s\n{EXTRA}'
 
 
+LIMIT = 1.0 if LONG else 5.0
+"""Seconds for every answer; the long run has the machine for itself."""
+
+
 def write_table(directory: Path, number: int, names: list[str] | None = None) -> None:
     """The table *number*: its number stands in the first two octets of every address after 240."""
     lines = [
@@ -76,7 +80,7 @@ def test_sync_killed_in_mid_push_loses_no_query_and_mixes_no_tables(tmp_path: Pa
             return table
 
         seen: dict[int, int] = {}  # table → the one that was served when its push was killed
-        with datagrams(server.listen[0], random.sample(NAMES, 500)) as load:
+        with datagrams(server.listen[0], random.sample(NAMES, 500), patience=LIMIT) as load:
             pid, whole = pid_of(tmp_path, "sync"), 0.0
             for number in range(2, 2 + scale(50)):
                 write_table(tmp_path, number)
@@ -95,7 +99,7 @@ def test_sync_killed_in_mid_push_loses_no_query_and_mixes_no_tables(tmp_path: Pa
         interrupted = sum(table < number for number, table in seen.items())
         print(f"a push takes {whole:.3f} s; {interrupted} of {len(seen)} were interrupted")
         assert load.outcome.lost == []
-        assert load.outcome.slowest() < 1.0
+        assert load.outcome.slowest() < LIMIT
         tables = [table_of(address) for address in load.outcome.addresses()]
         assert set(tables) >= {1, 2, last}
         assert tables == sorted(tables), "after a new table never an old one"
@@ -109,7 +113,7 @@ def test_sync_killed_in_mid_push_loses_no_query_and_mixes_no_tables(tmp_path: Pa
 def test_a_responder_killed_under_load_loses_nothing_that_waits(tmp_path: Path) -> None:
     write_table(tmp_path, 1)
     with serving(tmp_path, CONFIG) as server:
-        with datagrams(server.listen[0], NAMES) as load:
+        with datagrams(server.listen[0], NAMES, patience=LIMIT) as load:
             for count in range(scale(50)):
                 if count % 4 == 0:
                     write_table(tmp_path, 2 + count)
@@ -122,7 +126,7 @@ def test_a_responder_killed_under_load_loses_nothing_that_waits(tmp_path: Path) 
         # What waits in the kernel is never lost. What the process had taken out and not yet answered, some 20 µs of
         # each query's life, dies with it: about one query in 500 kills at this rate.
         assert len(load.outcome.lost) <= 1
-        assert load.outcome.slowest() < 1.0
+        assert load.outcome.slowest() < LIMIT
         tables = [table_of(address) for address in load.outcome.addresses()]
         assert tables == sorted(tables)
         assert read_status(tmp_path / "data").restarts == scale(50)
@@ -159,7 +163,11 @@ def test_sigterm_under_load_loses_nothing_over_udp_and_tcp(tmp_path: Path, respo
     write_table(tmp_path, 1)
     with serving(tmp_path, f"responders: {responders}\n{CONFIG}") as server:
         where = server.listen[0]
-        with datagrams(where, NAMES) as udp, connections(where, NAMES) as first, connections(where, NAMES) as second:
+        with (
+            datagrams(where, NAMES, patience=LIMIT) as udp,
+            connections(where, NAMES) as first,
+            connections(where, NAMES) as second,
+        ):
             time.sleep(0.5)
             told = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
@@ -178,7 +186,7 @@ def test_sighup_under_load_applies_the_new_configuration_and_loses_nothing(tmp_p
     write_table(tmp_path, 1)
     with serving(tmp_path, CONFIG) as server:
         where = server.listen[0]
-        with datagrams(where, NAMES) as udp, connections(where, NAMES) as tcp:
+        with datagrams(where, NAMES, patience=LIMIT) as udp, connections(where, NAMES) as tcp:
             for zone in ("one.example", "two.example"):
                 before = pid_of(tmp_path, "responder-0"), pid_of(tmp_path, "sync")
                 assert ask_once(where, f"x.{zone}") is not None
@@ -257,7 +265,7 @@ def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
     )
     try:
         wait_until(lambda: read_status(tmp_path / "data").ready, "ready")
-        with datagrams(listens(tmp_path, process.pid), NAMES) as load:
+        with datagrams(listens(tmp_path, process.pid), NAMES, patience=LIMIT) as load:
             for number in range(2, 5):
                 write_table(tmp_path, number)
                 os.kill(pid_of(tmp_path, "responder-0"), signal.SIGKILL)

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from meshdns.processes.restarts import EXIT_STORE_DAMAGED, Streak, Suspicion, describe
+from meshdns.processes.restarts import EXIT_STORE_DAMAGED, Deaths, Streak, Suspicion, describe
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,7 @@ BUS, SEGV, ABRT, KILL = (-getattr(signal, f"SIG{name}") for name in ("BUS", "SEG
         ([(EXIT_STORE_DAMAGED, 0.0)] * 3, [False, False, True]),
         ([(BUS, 0.0), (BUS, 5.0), (BUS, 10.1)], [False, False, False]),
         ([(BUS, 0.0), (BUS, 5.0), (BUS, 10.0)], [False, False, True]),
+        ([(BUS, 0.0)] * 7, [False, False, True, False, False, True, False]),
         ([(KILL, 0.0), (1, 0.1), (0, 0.2), (KILL, 0.3), (BUS, 0.4)], [False] * 5),
     ],
 )
@@ -41,25 +42,21 @@ def test_three_suspicious_deaths_in_ten_seconds_mean_damage(
     deaths: list[tuple[int, float]], verdicts: list[bool]
 ) -> None:
     suspicion = Suspicion()
-    assert [suspicion.died(code, now) for code, now in deaths] == verdicts
+    assert [suspicion.died(code, now, responder=True) is not None for code, now in deaths] == verdicts
 
 
-def test_only_signals_are_told_from_words() -> None:
+@pytest.mark.parametrize(
+    ("deaths", "found"),
+    [
+        ([(BUS, True)] * 3, Deaths(by_signal=True, of_responders=True)),
+        ([(ABRT, False)] * 3, Deaths(by_signal=True, of_responders=False)),
+        ([(ABRT, False), (SEGV, False), (BUS, True)], Deaths(by_signal=True, of_responders=True)),
+        ([(BUS, True), (BUS, True), (EXIT_STORE_DAMAGED, True)], Deaths(by_signal=False, of_responders=True)),
+    ],
+)
+def test_who_died_and_how_decides_what_is_done(deaths: list[tuple[int, bool]], found: Deaths) -> None:
     suspicion = Suspicion()
-    suspicion.died(BUS, 0.0)
-    suspicion.died(SEGV, 0.0)
-    assert suspicion.clear()
-    suspicion.died(BUS, 0.0)
-    suspicion.died(EXIT_STORE_DAMAGED, 0.0)
-    assert not suspicion.clear()
-
-
-def test_deaths_before_a_check_do_not_count_after_it() -> None:
-    suspicion = Suspicion()
-    suspicion.died(BUS, 0.0)
-    suspicion.died(BUS, 0.0)
-    suspicion.clear()
-    assert not suspicion.died(BUS, 1.0)
+    assert [suspicion.died(code, 0.0, responder=each) for code, each in deaths] == [None, None, found]
 
 
 @pytest.mark.parametrize(

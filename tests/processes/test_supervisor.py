@@ -244,6 +244,19 @@ def test_a_store_found_sound_is_set_aside_when_children_die_of_it_again(
         assert instance.ask()
 
 
+def test_sync_alone_that_crashes_takes_no_store_and_no_answer_away(tmp_path: Path) -> None:
+    with stubbed(tmp_path) as instance:
+        instance.wait_ready()
+        for count in range(1, 7):
+            wait_until(lambda: len(instance.syncs()) == count, f"sync runs for the {count}. time")  # noqa: B023
+            os.kill(int((tmp_path / "data" / "syncs").read_text().split()[-2]), signal.SIGSEGV)
+            instance.wait_log("ended: SIGSEGV", count)
+        instance.wait_log("the last tables are served on")
+        assert instance.checks() == ["sound", "sound"]
+        before = instance.pid()
+        assert instance.ask()[0] == before
+
+
 def test_a_second_instance_on_the_same_directory_is_refused(tmp_path: Path) -> None:
     with stubbed(tmp_path) as instance:
         instance.wait_ready()
