@@ -280,3 +280,33 @@ def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
         process.wait()
         os.close(reader)
         os.close(writer)
+
+
+def aside(directory: Path) -> list[Path]:
+    return list((directory / "data").glob("store.damaged-*"))
+
+
+def test_a_store_found_damaged_at_start_is_set_aside_and_filled_anew(tmp_path: Path) -> None:
+    write_table(tmp_path, 1)
+    with serving(tmp_path, CONFIG.replace("1s", "0s")) as server:
+        assert server.stop() == 0
+    data = tmp_path / "data" / "store" / "data.mdb"
+    octets = bytearray(data.read_bytes())
+    middle = len(octets) // 2
+    octets[middle : middle + 4096] = os.urandom(4096)
+    data.write_bytes(octets)
+    with serving(tmp_path, CONFIG) as server:
+        assert len(aside(tmp_path)) == 1
+        assert f"it is now {aside(tmp_path)[0]}" in server.logged()
+        assert {served(server, name) for name in random.sample(NAMES, 50)} == {1}
+
+
+def test_a_store_damaged_while_it_is_served_is_set_aside_and_filled_anew(tmp_path: Path) -> None:
+    write_table(tmp_path, 1)
+    with serving(tmp_path, CONFIG) as server:
+        os.truncate(tmp_path / "data" / "store" / "data.mdb", 8192)
+        wait_until(lambda: ask_once(server.listen[0], random.choice(NAMES), 0.1) and aside(tmp_path), "set aside")
+        wait_until(lambda: read_status(tmp_path / "data").ready, "ready again")
+        wait_until(lambda: served(server, NAMES[0]) == 1, "served again")
+        assert {served(server, name) for name in random.sample(NAMES, 50)} == {1}
+        assert "ended: SIGBUS" in server.logged()
