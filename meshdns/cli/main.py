@@ -28,6 +28,8 @@ VERBS = {
     "status": "show how a running instance is",
     "explain": "say why a name resolves as it does, or why it does not",
     "check": "find every fault of a configuration",
+    "publish": "be the control plane of a small mesh, without answering queries; or make a token for a data plane",
+    "bootstrap": "write what an Envoy is started with, to be a data plane of the mesh that is published",
     "generate": "write Kubernetes Services for mesh names, and what tells other resolvers to ask us",
 }
 """Each verb with what it does; ``cli/<verb>.py`` does it."""

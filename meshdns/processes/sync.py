@@ -22,7 +22,7 @@ from meshdns.processes.restarts import EXIT_STORE_DAMAGED, FIRST_DELAY, Streak
 from meshdns.processes.status import SourceState
 from meshdns.processes.status_file import Number, StatusWriter
 from meshdns.publisher.settings import PublisherSettings
-from meshdns.publisher.source import PublisherSource
+from meshdns.publisher.publication import Publication
 from meshdns.sources.file import FileSource
 from meshdns.sources.kuma_dp import KumaDpSource
 from meshdns.sources.settings import FileSettings, KumaDpSettings
@@ -50,7 +50,7 @@ def make_sources(config: Config) -> tuple[Source, ...]:
             case KumaDpSettings():
                 sources.append(KumaDpSource(settings))
             case PublisherSettings():
-                sources.append(PublisherSource(settings, data_dir=config.data_dir))
+                sources.append(Publication(settings, data_dir=config.data_dir))
             case _:
                 sources.append(KumaSource(settings, zones=config.zones, memory=config.data_dir))
     return tuple(sources)
