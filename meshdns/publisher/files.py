@@ -57,6 +57,8 @@ class Files:
         self._seen: Look | None = None
         self._digests: dict[str, bytes] = {}
         self._unsettled = 0
+        self._unread: set[str] = set()
+        """Files that could not be read, for whatever reason: tried again at every look."""
         self.readings: dict[str, Reading] = {}
         """The last reading of each file."""
 
@@ -71,24 +73,26 @@ class Files:
         Raises PathError when there is nothing at the path, and then the readings stay.
         """
         found = _look(self._path)
-        if found == self._seen:
+        if found == self._seen and not self._unread:
             self._unsettled = 0
             return False
         if self._unsettled < MAX_UNSETTLED and not self._settled(found):
             self._unsettled += 1
             return False
         self._unsettled = 0
+        first = self._seen is None
         before = self._seen.files if self._seen is not None else {}
         self._seen = found
         changed = False
         for name, stamp in found.files.items():
-            if stamp != before.get(name):
+            if stamp != before.get(name) or name in self._unread:
                 changed |= self._read(name)
         for name in self.readings.keys() - found.files.keys():
             changed = True
             del self.readings[name]
             self._digests.pop(name, None)
-        return changed or not before
+        self._unread &= found.files.keys()
+        return changed or first
 
     def _settled(self, found: Look) -> bool:
         """Tell whether what differs from the last look is old enough; a time in the future (a clock set back) is."""
@@ -104,6 +108,7 @@ class Files:
                 content = file.read(MAX_SIZE + 1)
             if len(content) > MAX_SIZE:
                 raise DocumentError(f"larger than {MAX_SIZE >> 20} MiB")
+            self._unread.discard(name)
             digest = hashlib.sha256(content).digest()
             if self._digests.get(name) == digest:
                 return False
@@ -112,8 +117,10 @@ class Files:
             line = error.fault.line if isinstance(error, DocumentError) else None
             problem = str(error) if isinstance(error, DocumentError) else f"cannot be read: {error.strerror or error}"
             self._digests.pop(name, None)
+            if isinstance(error, OSError):
+                self._unread.add(name)
             self.readings[name] = Reading(before.resources, (Finding(name, line, "", "", problem),))
-            return True
+            return self.readings[name] != before
         self._digests[name] = digest
         self.readings[name] = read_resources(text, name, before.resources)
         return True

@@ -208,7 +208,7 @@ def _make(
             if service not in services:
                 services.append(service)
             return None
-    host, port = rendered[0].removesuffix("."), rendered[1]
+    host, port = rendered
     if not is_host(host):
         problem = f"{host[:80]!r}, made of {_said(tags)}, is not a DNS name"
         faults.append(_finding(virtual, "conf.host", virtual.host_line, problem))
@@ -217,7 +217,7 @@ def _make(
         problem = f"{port[:40]!r}, made of {_said(tags)}, is not a port from 1 to 65535"
         faults.append(_finding(virtual, "conf.port", virtual.port_line, problem))
         return None
-    return host, int(port)
+    return host.removesuffix("."), int(port)
 
 
 def _said(tags: Tags) -> str:

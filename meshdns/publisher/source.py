@@ -10,9 +10,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-from meshdns.errors import StoreError
+from meshdns.errors import ResourceError, StoreError
 from meshdns.inventory.event import Connected, Disconnected, Noticed, Pushed, SourceEvent, Unchanged
-from meshdns.inventory.record import Table
+from meshdns.inventory.record import IPAddress, Table
 from meshdns.publisher.collection import Collection, collect
 from meshdns.publisher.files import Files, PathError
 from meshdns.publisher.mesh_view import MeshView, build_view
@@ -44,6 +44,45 @@ CONFIRM_EVERY = 10.0
 RETRY_EVERY = 2.0
 _REMEDY_GONE = "put it back, or take the source out of the configuration; what was published stays"
 _REMEDY_STORE = "free space in data_dir, or let meshdns write there; what was published stays"
+
+
+def read_once(settings: PublisherSettings) -> MeshView:
+    """Give the view of the files as they are now, VIPs as if given out anew; blocking, and nothing is kept.
+
+    Raises ResourceError when there is nothing at the path. What is wrong with single resources is in ``skipped``.
+    """
+    files = Files(settings.path, now=lambda: 0)  # a clock before every change: nothing is waited for
+    try:
+        files.look()
+    except PathError as error:
+        raise ResourceError(str(error)) from None
+    collection = collect(files.readings, (), settings.mesh)
+    entries = entries_of(collection.resources)
+    allocation = allocate({}, _wanted(entries), settings.network, now=0, quarantine=0, reserved=_reserved(entries))
+    return _view(collection, entries, allocation, settings)
+
+
+def _wanted(entries: Entries) -> list[EntryKey]:
+    return [entry.key for entry in entries.entries if entry.address is None]
+
+
+def _reserved(entries: Entries) -> list[IPAddress]:
+    return [entry.address for entry in entries.entries if entry.address is not None]
+
+
+def _view(collection: Collection, entries: Entries, allocation: Allocation, settings: PublisherSettings) -> MeshView:
+    exhausted = [
+        f"no VIP is left in {settings.network} for {key}: it has no name (widen ranges.services)"
+        for key in allocation.exhausted
+    ]
+    return build_view(
+        collection.resources,
+        entries,
+        allocation.addresses,
+        settings,
+        skipped=[*collection.faults, *exhausted],
+        notices=collection.notices,
+    )
 
 
 class PublisherSource:
@@ -184,35 +223,20 @@ class PublisherSource:
         return view
 
     def _compute(self, joined: tuple[Dataplane, ...]) -> MeshView:
-        mesh = self.settings.mesh
-        collection = collect(self._files.readings, joined, mesh, self._collection)
+        collection = collect(self._files.readings, joined, self.settings.mesh, self._collection)
         entries = entries_of(collection.resources)
-        allocation = self._allocate(entries)
-        network = self.settings.network
-        faults = [
-            *collection.faults,
-            *(f"no VIP is left in {network} for {key}: it has no name (widen ranges.services)"
-              for key in allocation.exhausted),
-        ]  # fmt: skip
-        view = build_view(
-            collection.resources,
-            entries,
-            allocation.addresses,
-            self.settings,
-            skipped=faults,
-            notices=collection.notices,
-        )
+        view = _view(collection, entries, self._allocate(entries), self.settings)
         self._collection = collection
         return view
 
     def _allocate(self, entries: Entries) -> Allocation:
         """Give every entry its VIP; without a transaction where the same entries are there as before."""
         settings = self.settings
-        wanted: list[EntryKey] = [entry.key for entry in entries.entries if entry.address is None]
+        wanted = _wanted(entries)
         last = self._allocation
         if last is not None and not last.exhausted and last.addresses.keys() == set(wanted):
             return last
-        reserved = [entry.address for entry in entries.entries if entry.address is not None]
+        reserved = _reserved(entries)
         now = self._wall()
 
         def change(leases: Leases) -> Allocation:

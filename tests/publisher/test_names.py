@@ -4,6 +4,9 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from meshdns.publisher.model import SERVICE_TAG, Inbound, MeshResources, tags_of
 from meshdns.publisher.model import Dataplane as DataplaneValue
@@ -11,6 +14,8 @@ from meshdns.publisher.model import Mesh as MeshValue
 from meshdns.publisher.names import Entry, Target, entries_of, hostnames, ports
 from meshdns.publisher.vips import EntryKey, Kind
 from tests.publisher.meshes import dataplane, entries, external, gateway, lines, names, services, view, virtual
+from tests.publisher.sent import sent
+from tests.scale import scale
 
 TAGS = ((SERVICE_TAG, "example"),)
 
@@ -262,3 +267,39 @@ def test_names_that_differ_in_case_only_are_one_and_it_is_noticed() -> None:
     seen = view(dataplane("a", "Web"), dataplane("b", "web"))
     assert str(seen.table.records["web.mesh"].addresses[0]) == "240.0.0.1"
     assert "differ only in case" in seen.notices[0]
+
+
+WORDS = st.text(alphabet="aA_.-1", min_size=1, max_size=6)
+PLANES = st.builds(
+    lambda number, service, port, address, version, state: dataplane(
+        f"d{number}", service, port, address=address, tags={"v": version}, state=state
+    ),
+    st.integers(0, 9), WORDS, st.sampled_from([80, 8080, 49151]), st.sampled_from(["10.0.0.1", "h.example", "fd00::1"]),
+    WORDS, st.sampled_from(["Ready", "NotReady", "Ignored"]),
+)  # fmt: skip
+EXTERNALS = st.builds(
+    lambda number, address, service: external(f"e{number}", address, service),
+    st.integers(0, 9), st.sampled_from(["a.b:80", "A.b.:80", "192.0.2.1:443", "240.0.0.1:80", "[::1]:80"]), WORDS,
+)  # fmt: skip
+VIRTUALS = st.builds(
+    lambda number, host, port: virtual(f"v{number}", host, port, v=""),
+    st.integers(0, 9),
+    st.sampled_from(["{{.service}}.{{.v}}.", "{{.v}}", "{{if .v}}{{.service}}{{end}}.mesh", "x.mesh"]),
+    st.sampled_from(["80", "{{.v}}"]),
+)  # fmt: skip
+
+
+@settings(max_examples=scale(2000))
+@drawn(st.lists(PLANES | EXTERNALS | VIRTUALS, max_size=8), st.sampled_from(["bind", "transparent"]))
+def test_whatever_services_are_called_every_name_is_in_the_table_and_every_listener_in_the_snapshot(
+    resources: list[Any], vips: str
+) -> None:
+    seen = view(*{(each["type"], each["name"]): each for each in resources}.values(), faulty=True, vips=vips)
+    assert {each.name.lower() for each in seen.hostnames} == seen.table.records.keys()
+    listeners, clusters, endpoints = sent(seen)
+    assert {each.name for each in seen.outbounds} <= listeners.keys()
+    assert {each.cluster for each in seen.outbounds} <= clusters.keys()
+    assert {name for name, cluster in clusters.items() if cluster.type == 3} == endpoints.keys()
+    for record in seen.table.records.values():
+        assert record.ports
+        assert all((record.addresses[0], port.number) in seen.table.listeners for port in record.ports)

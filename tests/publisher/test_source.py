@@ -14,7 +14,7 @@ from meshdns.errors import ResourceError, StoreError
 from meshdns.inventory.event import Connected, Disconnected, Noticed, Pushed, SourceEvent
 from meshdns.publisher import source as module
 from meshdns.publisher.mesh_view import MeshView
-from meshdns.publisher.source import PublisherSource
+from meshdns.publisher.source import PublisherSource, read_once
 from meshdns.publisher.vips import Allocation, Leases
 from tests.publisher.meshes import dataplane, names, services, settings, written
 
@@ -256,3 +256,13 @@ async def test_a_second_run_of_events_begins_with_the_whole_table(tmp_path: Path
         kinds = [type(await anext(again)), type(await anext(again))]
         assert kinds == [Connected, Pushed]
         await again.aclose()  # type: ignore[attr-defined]
+
+
+def test_files_can_be_read_once_without_keeping_anything(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(written(dataplane("a", "web"), dataplane("b", "")))
+    seen = read_once(settings(tmp_path))
+    assert names(seen) == {"web.mesh": "240.0.0.0"}
+    assert "mandatory tag 'kuma.io/service' is missing" in seen.skipped[0]
+    assert [each.name for each in tmp_path.iterdir()] == ["a.yaml"]
+    with pytest.raises(ResourceError, match="No such file"):
+        read_once(settings(tmp_path / "gone"))

@@ -20,7 +20,7 @@ Resources = tuple[Mapping[str, Packed], Mapping[str, Packed], Mapping[str, Packe
 """Listeners, clusters, endpoints."""
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def resources(view: MeshView, reachable: frozenset[str] | None) -> Resources:
     """Give the outbound listeners, clusters and endpoints of *view*.
 
