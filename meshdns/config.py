@@ -24,6 +24,7 @@ from pydantic import (
 
 from meshdns.config_faults import KeyPath, plain_problems, shown
 from meshdns.config_tree import UnusableError, expand, place, read_whole, resolve
+from meshdns.config_upstreams import check_upstreams, resolve_upstreams
 from meshdns.duration import Duration
 from meshdns.errors import ConfigError, Fault, ResourceError
 from meshdns.inventory.name import check_name
@@ -31,6 +32,7 @@ from meshdns.publisher.settings import PublisherSettings
 from meshdns.resolver.settings import RateLimitSettings
 from meshdns.sources.settings import FileSettings, KumaDpSettings
 from meshdns.transport.settings import TcpLimits
+from meshdns.upstream.settings import CacheSettings, SpecialNames, UpstreamSettings
 from meshdns.xds.settings import KumaSettings
 from meshdns.yaml_document import DocumentError, YamlMapping, decode, read
 from meshdns.zone.entries import Rules
@@ -41,9 +43,7 @@ DEFAULT_FILES = (Path("meshdns.yaml"), Path("/etc/meshdns/meshdns.yaml"))
 RESTART_KEYS = ("listen", "data_dir", "responders")
 """What a running instance cannot change: sockets, lock and processes are made once."""
 
-LATER = {
-    "upstreams": "this version of meshdns does not forward; names outside the zones are refused (take 'upstreams' out)",
-}
+LATER: dict[str, str] = {}
 """Words of the whole contract that this version knows, and does not have."""
 
 Network = IPv4Network | IPv6Network
@@ -180,6 +180,9 @@ class Config(BaseModel):
     tcp: TcpLimits = TcpLimits()
     rate_limit: RateLimitSettings = RateLimitSettings()
     sources: tuple[SourceSettings, ...] = ()
+    upstreams: tuple[UpstreamSettings, ...] = ()
+    cache: CacheSettings = CacheSettings()
+    special_names: SpecialNames = "answer"
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_log_level)] = "info"
 
     def rules(self) -> Rules:
@@ -279,13 +282,17 @@ def examine(text: str, path: Path, environ: Mapping[str, str] = os.environ) -> E
     if not isinstance(tree, YamlMapping):
         return Examined(path, (Fault("", "must be a mapping (key: value)", 1),))
     found = expand(tree, environ)
-    found += resolve(tree, path.absolute().parent, Config.model_fields["data_dir"].default)
+    base = path.absolute().parent
+    found += resolve(tree, base, Config.model_fields["data_dir"].default)
+    found += resolve_upstreams(tree, base)
     settings: Config | None = None
     try:
         settings = Config.model_validate(tree, context={"file": path})
     except ValidationError as error:
         seen = list(plain_problems(error, _locate, LATER))
         found += [(at, problem, None) for at, problem in (*seen, *_hidden(tree, seen))]
+    defaults = settings or Config()
+    found += check_upstreams(tree, (*defaults.zones, *defaults.rules().reverse_zones), defaults.listen)
     return Examined(path, place(tree, found), None if found else settings, tuple(_records_files(tree)))
 
 
@@ -304,6 +311,8 @@ def _locate(loc: tuple[str | int, ...]) -> tuple[KeyPath, type[BaseModel] | None
     if loc[0] == "sources" and len(loc) > 2:
         model, loc = _SOURCE_TYPES.get(str(loc[2])), (*loc[:2], *loc[3:])
         inner = loc[2:-1]
+    elif loc[0] == "upstreams" and len(loc) > 2:
+        model, inner = UpstreamSettings, loc[2:-1]
     else:
         inner = loc[:-1]
     for part in inner:

@@ -123,7 +123,7 @@ def resolve(tree: YamlMapping, base: Path, data_dir: Path) -> list[Finding]:
     """
     found: list[Finding] = []
     tree.setdefault("data_dir", str(data_dir))
-    found += _make_absolute(tree, ("data_dir",), base, _check_directory)
+    found += make_absolute(tree, ("data_dir",), base, _check_directory)
     sources = tree.get("sources")
     if "sources" not in tree:
         found.append((("sources",), "missing; there must be at least one source of names", None))
@@ -134,13 +134,14 @@ def resolve(tree: YamlMapping, base: Path, data_dir: Path) -> list[Finding]:
     for index, source in enumerate(sources):
         kind = source.get("type") if isinstance(source, YamlMapping) else None
         for key, check in _PATHS.get(kind if isinstance(kind, str) else "", {}).items():
-            found += _make_absolute(source, ("sources", index, key), base, check)
+            found += make_absolute(source, ("sources", index, key), base, check)
     return found + _check_together(sources)
 
 
-def _make_absolute(
+def make_absolute(
     mapping: YamlMapping, path: KeyPath, base: Path, check: Callable[[Path], None] | None
 ) -> Iterator[Finding]:
+    """Make the path at *path*, a key of *mapping*, absolute from *base*; find what *check* has against the file."""
     key = path[-1]
     written = mapping.get(str(key))
     if not isinstance(written, str):
@@ -196,7 +197,7 @@ def _check_directory(file: Path) -> None:
         raise UnusableError("is not a directory")
 
 
-def _check_ca(file: Path) -> None:
+def check_ca(file: Path) -> None:
     """Raise unless *file* holds a certificate; without loading ssl, which only the sync process needs."""
     content = read_whole(file)
     blocks = _CERTIFICATE.findall(content)
@@ -245,9 +246,9 @@ def _check_records(file: Path) -> None:
 
 
 _PATHS: dict[str, dict[str, Callable[[Path], None] | None]] = {
-    "kuma": {"ca_file": _check_ca, "token_file": _check_token},
+    "kuma": {"ca_file": check_ca, "token_file": _check_token},
     "file": {"path": _check_records},
-    "publisher": {"path": _check_resources, "cert_file": _check_ca, "key_file": _check_key},
+    "publisher": {"path": _check_resources, "cert_file": check_ca, "key_file": _check_key},
     "kuma-dp": {"socket": None},  # it comes and goes with kuma-dp
 }
 """Type of source → its keys that are paths → what must be there."""

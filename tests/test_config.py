@@ -67,6 +67,13 @@ mapped_v6: drop
 srv: true
 allow: ["192.0.2.0/24", 198.51.100.7]
 log_level: DEBUG
+upstreams:
+  - {zone: ".", servers: [10.0.0.10, "10.0.0.11:5353", "[fd00::1]:53", "fd00::2", "tls://10.0.0.12#Dns.Example"],
+     ca_file: ca.pem}
+  - {zone: Corp.Example., servers: resolv.conf}
+  - {zone: b.corp.example, servers: ./resolv.conf, port: 5353, randomize_case: false}
+cache: {entries: 5, bytes: 70000, max_ttl: 2h, negative_ttl: 1m, stale: 0, prefetch: false}
+special_names: forward
 sources:
   - {name: kuma, type: kuma, address: "127.0.0.1:5678", mesh: default, dataplane: meshdns, ca_file: ca.pem,
      token_file: token, protocol: delta, register: false}
@@ -88,6 +95,19 @@ def test_every_key_is_read_and_every_path_is_absolute(here: Path) -> None:
     )
     assert settings.allow == (ip_network("192.0.2.0/24"), ip_network("198.51.100.7/32"))
     assert settings.log_level == "debug"
+    every, corp, below = settings.upstreams
+    assert [str(server) for server in every.fixed] == [
+        "10.0.0.10:53",
+        "10.0.0.11:5353",
+        "[fd00::1]:53",
+        "[fd00::2]:53",
+        "tls://10.0.0.12:853#dns.example",
+    ]
+    assert (every.zone, every.ca_file, every.file) == (".", here / "ca.pem", None)
+    assert (corp.zone, corp.file, corp.fixed) == ("corp.example", Path("/etc/resolv.conf"), ())
+    assert (below.file, below.port, below.randomize_case) == (here / "resolv.conf", 5353, False)
+    assert (settings.cache.entries, settings.cache.max_ttl, settings.cache.stale) == (5, 7200.0, 0.0)
+    assert settings.special_names == "forward"
     kuma, plain, extra, sidecar = settings.sources
     assert kuma.type == "kuma"
     assert (kuma.ca_file, kuma.token_file) == (here / "ca.pem", here / "token")
@@ -165,7 +185,34 @@ WRONG_VALUES = [
     ("zonse", "[]", "unknown key 'zonse'; did you mean 'zones'?"),
     ("data-dir", "x", "did you mean 'data_dir'?"),
     ("zzz", "x", "unknown key 'zzz'"),
-    ("upstreams", "[]", "this version of meshdns does not forward"),
+    ("upstreams", "53", "must be a list"),
+    ("upstreams[0].servers", "[{zone: '.'}]", "missing"),
+    ("upstreams[0].servers", "[{servers: []}]", "at least one server"),
+    ("upstreams[0].servers", "[{servers: 10.0.0.1}]", "must be a list of servers, or resolv.conf"),
+    ("upstreams[0].servers", "[{servers: [53]}]", "servers in quotes"),
+    ("upstreams[0].servers", "[{servers: [dns.example]}]", "is not an IP address"),
+    ("upstreams[0].servers", "[{servers: ['10.0.0.1:0']}]", "a number from 1 to 65535"),
+    ("upstreams[0].servers", "[{servers: ['10.0.0.1', '10.0.0.1:53']}]", "'10.0.0.1:53' is there twice"),
+    ("upstreams[0].servers", "[{servers: ['https://10.0.0.1']}]", "write udp, tcp or tls"),
+    ("upstreams[0].servers", "[{servers: ['10.0.0.1#dns.example']}]", "only tls:// servers have a name"),
+    ("upstreams[0].servers", "[{servers: ['0.0.0.0']}]", "no address of one server"),
+    ("upstreams[0].zone", "[{zone: 'a..b', servers: [10.0.0.1]}]", "is not a zone"),
+    ("upstreams[0].zone", "[{zone: '*.b', servers: [10.0.0.1]}]", "is not a zone"),
+    ("upstreams[0].zone", "[{zone: x.mesh, servers: [10.0.0.1]}]", "in our own zone 'mesh'"),
+    ("upstreams[0].zone", "[{zone: 241.in-addr.arpa, servers: [10.0.0.1]}]", "of which nothing ever leaves"),
+    ("upstreams[1].zone", "[{servers: [10.0.0.1]}, {zone: '.', servers: [10.0.0.2]}]", "also the zone of upstreams[0]"),
+    ("upstreams[0].servers[1]", "[{servers: [10.0.0.1, '127.0.0.1:15053']}]", "where this instance itself listens"),
+    ("upstreams[0].server", "[{servers: [10.0.0.1], server: x}]", "unknown key 'server'; did you mean 'servers'?"),
+    ("upstreams[0].ca_file", "[{servers: ['tls://10.0.0.1'], ca_file: gone.pem}]", "no such file"),
+    ("upstreams[0].ca_file", "[{servers: ['tls://10.0.0.1'], ca_file: records.yaml}]", "holds no PEM certificate"),
+    ("upstreams[0]", "[{servers: ['10.0.0.1'], ca_file: ca.pem}]", "ca_file is for tls:// servers"),
+    ("upstreams[0].port", "[{servers: resolv.conf, port: 0}]", "must be at least 1"),
+    ("cache.entries", "{entries: -1}", "must be at least 0"),
+    ("cache", "{max_ttl: 200h}", "seven days"),
+    ("cache", "{negative_ttl: 4h}", "three hours"),
+    ("cache", "{stale: 80h}", "three days"),
+    ("cache.stale", "{stale: 5}", "must be a duration"),
+    ("special_names", "leave", "must be 'answer' or 'forward', not 'leave'"),
 ]
 
 
@@ -288,7 +335,7 @@ sources:
 - {name: one, type: kuma, address: cp, dataplan: x}
 - {name: two, type: kuma, address: "[::1]:1", plaintext: true, mesh: other, token_file: gone}
 drain: 6s
-upstreams: [{zone: "."}]
+upstreams: [{zone: "."}, {zone: mesh, servers: ["[::1]:53"]}]
 """
 
 
@@ -307,7 +354,8 @@ def test_all_faults_come_at_once_in_the_order_of_the_file(here: Path) -> None:
         (8, "sources[2].mesh"),
         (8, "sources[2].token_file"),
         (9, "drain"),
-        (10, "upstreams"),
+        (10, "upstreams[0].servers"),
+        (10, "upstreams[1].zone"),  # told although the configuration as a whole cannot be read
     ]
 
 

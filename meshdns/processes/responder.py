@@ -12,6 +12,7 @@ from typing import cast
 from meshdns.config import Config
 from meshdns.errors import StoreError
 from meshdns.processes.child import FINISH
+from meshdns.processes.forwarding import forwarding
 from meshdns.processes.gate import Gate
 from meshdns.processes.restarts import EXIT_STORE_DAMAGED
 from meshdns.processes.status_file import Number, StatusWriter
@@ -47,7 +48,11 @@ class Responder:
         self._status = status
         self._sources = frozenset(settings.name for settings in config.sources)
         zones = Zones(config.rules(), self._sources)
-        self._resolver = Resolver(cast(Store, reader), zones, status.row, tcp_idle=config.tcp.idle)
+        store = cast(Store, reader)
+        listen = [endpoint.udp.getsockname()[:2] for endpoint in endpoints]
+        self._forwarding = forwarding(config, status, Resolver(store, zones, status.row).ours, listen)
+        elsewhere = None if self._forwarding is None else self._forwarding.forwarder.answer
+        self._resolver = Resolver(store, zones, status.row, tcp_idle=config.tcp.idle, elsewhere=elsewhere)
         limit = RateLimit(config.rate_limit)
         self._gates = [
             Gate(config, self._resolver, limit, status.row, loopback=endpoint.is_loopback) for endpoint in endpoints
@@ -68,6 +73,8 @@ class Responder:
         """Answer; give the exit code."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(FINISH, self._finish.set)
+        if self._forwarding is not None:
+            await self._forwarding.start()
         for listener in self._udp:
             await listener.start()
         for endpoint, gate in zip(self._endpoints, self._gates, strict=True):
@@ -78,6 +85,8 @@ class Responder:
         if self._damaged:
             return EXIT_STORE_DAMAGED
         self._tcp.stop_listening()
+        if self._forwarding is not None:
+            await self._forwarding.finish()
         for listener in self._udp:
             await listener.close()
         await self._tcp.wait_finished(FINISH_TIME)
@@ -91,6 +100,8 @@ class Responder:
         row[Number.LAG] = round(max(0.0, loop.time() - due) * 1000)
         self._look_at_store()
         self._count()
+        if self._forwarding is not None:
+            self._forwarding.beat()
         self._status.beat()
         wait = BEAT if row[Number.DELIVERED] else EAGER_BEAT
         loop.call_later(wait, self._beat, loop.time() + wait)

@@ -57,6 +57,21 @@ class Number(IntEnum):
     TCP_EXPIRED = 32
     """Connections closed because they idled, dawdled or did not read."""
 
+    CACHE_HITS = 33
+    """Forwarded names answered from the cache."""
+    CACHE_MISSES = 34
+    CACHE_STALE = 35
+    """Replies whose time was over, because nobody gave a fresh one."""
+    PREFETCHED = 36
+    UPSTREAM_FAILED = 37
+    """Questions that no upstream answered."""
+    CROWDED = 38
+    """Queries refused because too many questions waited for upstreams."""
+    SPECIAL = 39
+    """``localhost`` and its like."""
+    FLUSHED = 40
+    """Answers forgotten because somebody asked for it."""
+
     SERVING = 48
     """From here on states, not counts. 1: the listeners are open and answer."""
     DELIVERED = 49
@@ -66,6 +81,8 @@ class Number(IntEnum):
     LAG = 52
     """Milliseconds by which the event loop was late at the last heartbeat."""
     TCP_OPEN = 53
+    FLUSH_READ = 54
+    """Octets of the flush requests that were read."""
 
 
 COUNTS = 48

@@ -44,6 +44,9 @@ SAME_SIGNAL = 0.1
 SET_ASIDE_AFTER = 600.0
 """Seconds. When children die of a store again so soon after it was found sound, it is set aside all the same."""
 
+FORWARDING_SPACE = 64 << 10
+"""Octets for what a responder tells of upstreams."""
+
 CHECK_TIME = 120.0
 """Seconds for the check of the store."""
 
@@ -145,7 +148,9 @@ class Supervisor:
 
     def _fork_responder(self, index: int) -> Child:
         name, config = f"responder-{index}", self._config
-        status = StatusWriter(statuses.directory(config.data_dir) / name, space=0, own=False)
+        status = StatusWriter(
+            statuses.directory(config.data_dir) / name, space=FORWARDING_SPACE if config.upstreams else 0, own=False
+        )
 
         def body(lifeline: Lifeline) -> int:
             lifeline.follow()

@@ -7,7 +7,7 @@ it denies anything it walks the name.
 """
 
 import logging
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
@@ -26,12 +26,15 @@ from meshdns.wire.reply import (
     NXDOMAIN,
     OPTION_KEEPALIVE,
     QR,
+    RA,
     RD,
     REFUSED,
     SERVFAIL,
     UDP_MAXIMUM,
     UDP_MINIMUM,
     Ede,
+    Later,
+    Reply,
     build_reply,
     opt_record,
     option,
@@ -75,6 +78,10 @@ NOT_OURS = Ede(EDE_NOT_AUTHORITATIVE, "not a name of this mesh")
 PROHIBITED = Ede(EDE_PROHIBITED, "client not allowed")
 
 
+Elsewhere = Callable[[Query, int, bytes], bytes | Later]
+"""(query, octets that the client can take, further EDNS options of the reply) → reply."""
+
+
 class Transaction(Protocol):
     """A read transaction of the store, its default database the compiled zone."""
 
@@ -99,26 +106,41 @@ class Resolver:
     """Answers queries from a store; the same query and the same transaction always give the same reply.
 
     zones: ours, with the sources that must have delivered. counters: at least ``COUNTS`` numbers that it adds to.
-    tcp_idle: seconds that a TCP connection may idle, told to clients that ask (RFC 7828).
+    tcp_idle: seconds that a TCP connection may idle, told to clients that ask (RFC 7828). elsewhere: answers for names
+    that are not ours; without it they are refused.
     """
 
-    def __init__(self, store: Store, zones: Zones, counters: MutableSequence[int], *, tcp_idle: float = 10.0) -> None:
+    def __init__(
+        self,
+        store: Store,
+        zones: Zones,
+        counters: MutableSequence[int],
+        *,
+        tcp_idle: float = 10.0,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
         self._store = store
         self._zones = zones
         self._counters = counters
         self._keepalive = option(OPTION_KEEPALIVE, min(round(tcp_idle * 10), 0xFFFF).to_bytes(2, "big"))
+        self._elsewhere = elsewhere
+        self._recursion = elsewhere is not None
+        self._usual = _usual_headers(RA if elsewhere is not None else 0)
         self._generation = -1
         self._memo: dict[bytes, bytes] = {}
         self._soas: dict[int, bytes] = {}
 
-    def answer_now(self, query: bytes, *, stream: bool = False) -> bytes | None:
-        """Give the reply to *query*, or None for what must not be answered. stream: it came over TCP."""
+    def answer_now(self, query: bytes, *, stream: bool = False) -> Reply:
+        """Give the reply to *query*, or None for what must not be answered. stream: it came over TCP.
+
+        For names that are not ours the reply may come later.
+        """
         return self.answer_batch((query,), stream=stream)[0]
 
-    def answer_batch(self, queries: Sequence[bytes], *, stream: bool = False) -> list[bytes | None]:
+    def answer_batch(self, queries: Sequence[bytes], *, stream: bool = False) -> list[Reply]:
         """Give the reply to each of *queries*, all from one transaction: from one whole push, never a mixture."""
         counters = self._counters
-        replies: list[bytes | None] = []
+        replies: list[Reply] = []
         try:
             transaction = self._store.begin()
         except Exception:  # see _guarded
@@ -141,11 +163,12 @@ class Resolver:
                 reply = self._guarded(query, transaction, stream=stream)
                 if reply is None:
                     counters[Count.DROPPED] += 1
+                elif not isinstance(reply, bytes):
+                    reply = _Counted(reply, self._count)
                 else:
-                    counters[reply[3] & 15] += 1
-                    if reply[2] & 2:
-                        counters[Count.TRUNCATED] += 1
-                    if reply[6:8] != b"\0\0" and len(query) < MEMO_QUERY:
+                    self._count(reply)
+                    # Only what we say ourselves (AA) stays as it is until the next push.
+                    if reply[6:8] != b"\0\0" and reply[2] & 4 and len(query) < MEMO_QUERY:
                         if len(memo) >= MEMO:
                             memo.clear()
                         memo[query[2:]] = reply[2:]
@@ -155,7 +178,27 @@ class Resolver:
             transaction.abort()
         return replies
 
-    def _guarded(self, query: bytes, transaction: Transaction, *, stream: bool) -> bytes | None:
+    def ours(self, name: bytes, qtype: int) -> tuple[int, bytes] | None:
+        """Give the rcode and the RRset (as stored) of what we say to a question; None for a name that is not ours."""
+        transaction = self._store.begin()
+        try:
+            answer = lookup(transaction.get, Question(name, qtype), self._zones)
+        finally:
+            transaction.abort()
+        if answer.found is Found.NOT_OURS:
+            return None
+        rcode = {Found.NXDOMAIN: NXDOMAIN, Found.NOT_READY: SERVFAIL}.get(answer.found, NOERROR)
+        return rcode, answer.rrset
+
+    def _count(self, reply: bytes) -> None:
+        rcode = reply[3] & 15
+        if not rcode and reply[6:12] == _BARE_OPT and reply[-6:-4] == b"\1\0":
+            rcode = BADVERS  # its upper bits are in the OPT (RFC 6891 §6.1.3)
+        self._counters[rcode] += 1
+        if reply[2] & 2:
+            self._counters[Count.TRUNCATED] += 1
+
+    def _guarded(self, query: bytes, transaction: Transaction, *, stream: bool) -> Reply:
         try:
             reply = None if stream else self._usual_answer(query, transaction.get)
             return self._answer(query, transaction.get, stream=stream) if reply is None else reply
@@ -171,9 +214,9 @@ class Resolver:
         self._counters[Count.REFUSED] += 1
         return build_reply(parsed, REFUSED, limit=size_limit(parsed.edns, stream=stream), ede=PROHIBITED)
 
-    def _usual_answer(self, query: bytes, get: Get) -> bytes | None:
+    def _usual_answer(self, query: bytes, get: Get) -> Reply:
         """Give the UDP reply to a usual query for a name of ours, or None: take the complete path."""
-        usual = _USUAL_HEADERS.get(query[2:12])
+        usual = self._usual.get(query[2:12])
         if usual is None:
             return None
         end = query.find(0, QUESTION_OFFSET) + 1
@@ -203,31 +246,48 @@ class Resolver:
             head = usual.nodata
         elif answer.found is _NXDOMAIN:
             head = usual.nxdomain
+        elif answer.found is _NOT_OURS and self._elsewhere is not None:
+            edns = Edns(opt[3] << 8 | opt[4], 0, bool(opt[7]), ()) if opt else None
+            flags, qtype = query[2] << 8 | query[3], query[end] << 8 | query[end + 1]
+            asked = Query(query[:2], flags, name, query[QUESTION_OFFSET : end + 4], qtype, IN, edns, None)
+            return self._elsewhere(asked, limit, b"")
         else:
             return None
         return b"".join((query[:2], head, query[12 : end + 4], self._soa(answer.apex), tail))
 
-    def _answer(self, message: bytes, get: Get, *, stream: bool) -> bytes | None:
+    def _answer(self, message: bytes, get: Get, *, stream: bool) -> Reply:
         """Give the reply to any message: the complete path, by the words of the specification."""
         query = parse_query(message)
         if query is None:
             return None
         limit = size_limit(query.edns, stream=stream)
         if (rcode := _unanswerable(query)) is not None:
-            return build_reply(query, rcode, limit=limit)
+            return build_reply(query, rcode, limit=limit, recursion=self._recursion)
         options = self._options(query, stream=stream)
         answer = lookup(get, Question(query.name, query.qtype), self._zones)
         if answer.found is Found.NOT_OURS:
+            if self._elsewhere is not None:
+                return self._elsewhere(query, limit, options)
             return build_reply(query, REFUSED, limit=limit, ede=NOT_OURS, options=options)
+        recursion = self._recursion
         if answer.found is Found.NOT_READY:
-            return build_reply(query, SERVFAIL, limit=limit, ede=NOT_READY, options=options)
+            return build_reply(query, SERVFAIL, limit=limit, ede=NOT_READY, options=options, recursion=recursion)
         rrset, soa = answer.rrset, b""
         if not rrset:
             soa = self._soa(answer.apex)
             if answer.found is Found.APEX:
                 rrset, soa = b"\0\1" + soa, b""
         rcode = NXDOMAIN if answer.found is Found.NXDOMAIN else NOERROR
-        return build_reply(query, rcode, limit=limit, authoritative=True, rrset=rrset, soa=soa, options=options)
+        return build_reply(
+            query,
+            rcode,
+            limit=limit,
+            authoritative=True,
+            rrset=rrset,
+            soa=soa,
+            options=options,
+            recursion=recursion,
+        )
 
     def _soa(self, apex: int) -> bytes:
         """Give the SOA of the zone that begins at octet *apex* of the question's name, for the current generation."""
@@ -245,7 +305,10 @@ class Resolver:
     def _failure(self, message: bytes, *, stream: bool) -> bytes | None:
         self._counters[Count.FAILED] += 1
         query = parse_query(message)
-        return None if query is None else build_reply(query, SERVFAIL, limit=size_limit(query.edns, stream=stream))
+        if query is None:
+            return None
+        limit = size_limit(query.edns, stream=stream)
+        return build_reply(query, SERVFAIL, limit=limit, recursion=self._recursion)
 
 
 def _unanswerable(query: Query) -> int | None:
@@ -265,6 +328,23 @@ def _unanswerable(query: Query) -> int | None:
     return None
 
 
+class _Counted:
+    """A reply that counts when it is there."""
+
+    __slots__ = ("_count", "_reply")
+
+    def __init__(self, reply: Later, count: Callable[[bytes], None]) -> None:
+        self._reply = reply
+        self._count = count
+
+    def deliver_to(self, send: Callable[[bytes], None], /) -> None:
+        def counted(reply: bytes) -> None:
+            self._count(reply)
+            send(reply)
+
+        self._reply.deliver_to(counted)
+
+
 class _Usual(NamedTuple):
     """What a usual query's header says, and what its replies' begin with behind the id.
 
@@ -279,17 +359,18 @@ class _Usual(NamedTuple):
     nxdomain: bytes
 
 
-def _usual_headers() -> dict[bytes, _Usual]:
+def _usual_headers(available: int) -> dict[bytes, _Usual]:
     """Give the ten header octets after the id of usual queries → their replies'.
 
-    Usual: QUERY, one question, any RD, AD and CD, no other flag, nothing but perhaps one additional record.
+    Usual: QUERY, one question, any RD, AD and CD, no other flag, nothing but perhaps one additional record. available:
+    RA of the replies, or 0.
     """
     usual = {}
     for rd in (0, RD):
         for ad in (0, AD):
             for cd in (0, CD):
                 for additional in (b"\0\0", b"\0\1"):
-                    flags = QR | AA | rd | cd
+                    flags = QR | AA | rd | cd | available
                     usual[(rd | ad | cd).to_bytes(2, "big") + b"\0\1\0\0\0\0" + additional] = _Usual(
                         additional != b"\0\0",
                         flags.to_bytes(2, "big") + b"\0\1",
@@ -308,10 +389,11 @@ def _bare_opts() -> dict[bytes, bytes]:
     }
 
 
-_USUAL_HEADERS = _usual_headers()
 _BARE_OPTS = _bare_opts()
-_NODATA, _NXDOMAIN = Found.NODATA, Found.NXDOMAIN
+_NODATA, _NXDOMAIN, _NOT_OURS = Found.NODATA, Found.NXDOMAIN, Found.NOT_OURS
 _IN = b"\0\1"
+_BARE_OPT = b"\0\0\0\0\0\1"
+"""Counts of a reply that has an OPT and nothing else."""
 _TRANSFERS = tuple(qtype.to_bytes(2, "big") for qtype in (AXFR, IXFR))
 
 

@@ -10,6 +10,7 @@ import errno
 import os
 import platform
 import socket
+import struct
 import sys
 from array import array
 from collections.abc import Sequence
@@ -37,6 +38,9 @@ _CONTROL_SPACE = {socket.AF_INET: 32, socket.AF_INET6: 40}
 
 _INTERFACE_AT = {socket.AF_INET: 16, socket.AF_INET6: 32}
 """Where in it the interface stands, in four octets: first in ``in_pktinfo``, last in ``in6_pktinfo``."""
+
+_CMSG = struct.Struct("@Nii")
+"""A ``struct cmsghdr``: its length with the data, level, type."""
 
 _DONTWAIT = 0x40
 _IP_PKTINFO = 8
@@ -151,6 +155,15 @@ class Batch:
     def sender(self, i: int) -> bytes:
         """Give the socket address of the *i*-th received datagram: of IPv4 the first 8 octets count, of IPv6 all."""
         return self._senders[i * NAME_SPACE : (i + 1) * NAME_SPACE].tobytes()
+
+    def control(self, i: int) -> list[tuple[int, int, bytes]]:
+        """Give the control message of the *i*-th received datagram as ``sendmsg`` takes it; none if there is none."""
+        length = self._control_lengths[i] if self._control_space else 0
+        if length <= _CMSG.size:
+            return []
+        at = i * self._control_space
+        size, level, kind = _CMSG.unpack_from(self._controls, at)
+        return [(level, kind, memoryview(self._controls)[at + _CMSG.size : at + size].tobytes())]
 
     def send(self, fd: int, replies: Sequence[bytes | None]) -> int:
         """Send ``replies[i]`` to the sender of the *i*-th received datagram; give how many the kernel took.

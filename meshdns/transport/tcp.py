@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from meshdns.transport.settings import TcpLimits
 from meshdns.transport.sockets import BACKLOG
 from meshdns.wire.framing import Deframer, frame
+from meshdns.wire.reply import Reply
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[bytes, str], bytes | None]
-"""(query, client's host) → reply, or None for none. It does not wait, and does not raise."""
+Handler = Callable[[bytes, str], Reply]
+"""(query, client's host) → reply, or somebody who will have it, or None. It does not wait, and does not raise."""
 
 OUTPUT = 32 << 10
 """Octets written to a client and not yet read by it; beyond it no further query of that client is answered."""
@@ -50,6 +51,9 @@ SHORTAGE = 60.0
 
 QUIET = 0.1
 """Seconds without a query after which a connection may end while the process drains: nothing is on its way then."""
+
+AWAITED = 64
+"""Replies of one connection that are awaited from others; beyond it no further query of that client is looked at."""
 
 JOINED = 16 << 10
 """Octets of replies that are written together."""
@@ -302,6 +306,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._last_query = self._message_began = self._write_began = 0.0
         self.is_full = False
         self.is_queued = False
+        self._awaited = 0
         self._shut = False
         self._finishing = False
 
@@ -326,7 +331,7 @@ class _Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """Answer what came before the client's FIN (RFC 7766 §6.2.4), then close."""
         self._shut = True
-        if not self._deframer.has_message:
+        if not self._deframer.has_message and not self._awaited:
             return False
         self._schedule()
         return True
@@ -349,14 +354,19 @@ class _Connection(asyncio.BufferedProtocol):
         self.is_queued = False
         count = size = 0
         replies: list[bytes] = []
-        while count < most and not self.is_full and not self._transport.is_closing():
+        while count < most and self._awaited < AWAITED and not self.is_full and not self._transport.is_closing():
             message = next(iter(self._deframer.take(1)), None)
             if message is None:
                 break
             count += 1
             try:
                 reply = self._handler(message, self.host)
-                framed = b"" if reply is None else frame(reply)
+                framed = b""
+                if isinstance(reply, bytes):
+                    framed = frame(reply)
+                elif reply is not None:
+                    self._awaited += 1
+                    reply.deliver_to(self._send_late)
             except Exception:  # one query must not end the process' TCP; a handler that raises is a fault to be seen
                 log.exception("a query of %s over TCP was lost", self.host)
                 continue
@@ -371,22 +381,42 @@ class _Connection(asyncio.BufferedProtocol):
         if count:
             self._last_query = self._message_began = self._loop.time()
             self._server.progressed(self)
-        if not self._transport.is_closing():
-            self._go_on()
+        self._go_on()
         return count
+
+    def _send_late(self, reply: bytes) -> None:
+        """Send what had to be awaited; later queries may have been answered before (RFC 7766 §7)."""
+        self._awaited -= 1
+        if self._transport.is_closing():
+            return
+        if self._transport.get_write_buffer_size() > 2 * OUTPUT:  # it asks for much, and reads nothing
+            self.cut()
+            return
+        self._transport.write(frame(reply))
+        self._last_query = self._loop.time()
+        self._server.progressed(self)
+        if not self.is_queued and not self.is_full:
+            self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         """Serve what waits in a later turn, else read, else end."""
+        if self._transport.is_closing():
+            return
         if self._deframer.has_message:
             self._transport.pause_reading()
             self._schedule()
+        elif self._awaited:
+            if not self._shut:
+                self._transport.resume_reading()
         elif self._shut or (self._finishing and not self._deframer.buffered):
             self._transport.close()
         else:
             self._transport.resume_reading()
 
     def _schedule(self) -> None:
-        if not self.is_queued and not self.is_full and self._deframer.has_message and not self._transport.is_closing():
+        if self.is_queued or self.is_full or self._awaited >= AWAITED:
+            return
+        if self._deframer.has_message and not self._transport.is_closing():
             self.is_queued = True
             self._server.wants_turn(self)
 
@@ -397,7 +427,7 @@ class _Connection(asyncio.BufferedProtocol):
             return now - self._write_began >= limits.write
         if self._transport.is_closing():  # flushing to a client that must read within the same time
             return now - self._last_query >= limits.write
-        if self._deframer.has_message:
+        if self._deframer.has_message or self._awaited:
             return False
         if self._deframer.buffered:
             return now - self._message_began >= limits.message
@@ -409,7 +439,9 @@ class _Connection(asyncio.BufferedProtocol):
 
     def end_if_quiet(self, now: float) -> None:
         """Close when nothing was begun and no query came for ``QUIET`` seconds before *now*."""
-        if not self._deframer.buffered and not self.is_full and now - self._last_query >= QUIET:
+        if self._deframer.buffered or self._awaited or self.is_full:
+            return
+        if now - self._last_query >= QUIET:
             self._transport.close()
 
     def cut(self) -> None:

@@ -9,17 +9,19 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, cast
 
 from asyncio_dgram.aio import DatagramServer, Protocol, TransportClosed
 
 from meshdns.transport.sockets import IP_PKTINFO
+from meshdns.wire.reply import Reply
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[bytes, str], bytes | None]
-"""(query, client's host) → reply, or None for none. It does not wait, and does not raise."""
+Handler = Callable[[bytes, str], Reply]
+"""(query, client's host) → reply, or somebody who will have it, or None. It does not wait, and does not raise."""
 
 QUEUE = 1_024
 """Datagrams that wait to be answered."""
@@ -170,13 +172,17 @@ class AddressListener:
         self._received += 1
         try:
             reply = self._handler(query, client[0])
-            if reply is not None:
-                self._socket.sendto(reply, client)
-                self._answered += 1
-        except OSError:  # a full buffer or an unreachable client: UDP may lose anything
-            self._errors.put_nowait(None)
+            if isinstance(reply, bytes):
+                self._send(client, reply)
         except Exception:
             log.exception("the listener on %s lost a query", self._name)
+
+    def _send(self, client: tuple[Any, ...], reply: bytes) -> None:
+        try:
+            self._socket.sendto(reply, client)
+            self._answered += 1
+        except OSError:  # a full buffer, an unreachable client, our end: UDP may lose anything
+            self._errors.put_nowait(None)
 
     async def _serve(self) -> None:
         turn = 0
@@ -186,9 +192,11 @@ class AddressListener:
                 self._received += 1
                 address = cast(tuple[Any, ...], client)
                 reply = self._handler(query, address[0])
-                if reply is not None:
+                if isinstance(reply, bytes):
                     await self._stream.send(reply, address)
                     self._answered += 1
+                elif reply is not None:
+                    reply.deliver_to(partial(self._send, address))
             except TransportClosed:  # close() ends this task before the transport
                 log.critical("the listener on %s has ended: nothing is answered there", self._name)
                 return
@@ -252,13 +260,18 @@ class WildcardListener:
         except Exception:  # one query must not end the listener; a handler that raises is a fault to be seen
             log.exception("the listener on %s lost a query", self._name)
             return True
-        if reply is not None:
-            try:
-                self._socket.sendmsg((reply,), source_only(control), 0, client)
-                self._answered += 1
-            except OSError:  # a full buffer or an unreachable client: UDP may lose anything
-                self._failed += 1
+        if isinstance(reply, bytes):
+            self._send(source_only(control), client, reply)
+        elif reply is not None:
+            reply.deliver_to(partial(self._send, source_only(control), client))
         return True
+
+    def _send(self, control: list[tuple[int, int, bytes]], client: Any, reply: bytes) -> None:
+        try:
+            self._socket.sendmsg((reply,), control, 0, client)
+            self._answered += 1
+        except OSError:  # a full buffer, an unreachable client, our end: UDP may lose anything
+            self._failed += 1
 
 
 def source_only(control: Sequence[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:

@@ -7,16 +7,23 @@ overflows is dropped by the kernel, the newest first, at a buffer that is worth 
 import asyncio
 import logging
 import socket
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from ipaddress import ip_address
+from typing import Any
 
 from meshdns.transport import mmsg
-from meshdns.transport.udp import LEFTOVERS, KernelDrops, UdpStatistics
+from meshdns.transport.udp import LEFTOVERS, KernelDrops, UdpStatistics, source_only
+from meshdns.wire.reply import Reply
 
 log = logging.getLogger(__name__)
 
-BatchHandler = Callable[[Sequence[bytes], Callable[[int], str]], Sequence[bytes | None]]
-"""(queries, i → host of the client that sent the i-th) → a reply or None for each. It does not wait or raise."""
+BatchHandler = Callable[[Sequence[bytes], Callable[[int], str]], Sequence[Reply]]
+"""(queries, i → host of the client that sent the i-th) → for each a reply, somebody who will have it, or None.
+It does not wait or raise."""
+
+_AT_ONCE = frozenset((bytes, type(None)))
 
 BATCHES = 2
 """Batches answered before others in the process have their turn."""
@@ -78,10 +85,36 @@ class BatchListener:
         except Exception:  # a batch must not end the listener; a handler that raises is a fault to be seen
             log.exception("the listener on %s lost %d queries", self._socket.getsockname(), count)
             return count
-        sent = self._batch.send(fd, replies)
+        now = replies if _AT_ONCE.issuperset(map(type, replies)) else self._put_off(replies)
+        sent = self._batch.send(fd, now)  # type: ignore[arg-type]
         self._answered += sent
-        self._failed += count - replies.count(None) - sent
+        self._failed += count - now.count(None) - sent
         return count
+
+    def _put_off(self, replies: Sequence[Reply]) -> list[bytes | None]:
+        """Give the replies that are there; the others are sent one by one when they are."""
+        now: list[bytes | None] = []
+        for i, reply in enumerate(replies):
+            if reply is None or isinstance(reply, bytes):
+                now.append(reply)
+            else:
+                now.append(None)
+                reply.deliver_to(partial(self._send_late, source_only(self._batch.control(i)), self._address(i)))
+        return now
+
+    def _send_late(self, control: list[tuple[int, int, bytes]], client: tuple[Any, ...], reply: bytes) -> None:
+        try:
+            self._socket.sendmsg((reply,), control, 0, client)
+            self._answered += 1
+        except OSError:  # a full buffer, an unreachable client, our end: UDP may lose anything
+            self._failed += 1
+
+    def _address(self, i: int) -> tuple[Any, ...]:
+        name = self._batch.sender(i)
+        port = int.from_bytes(name[2:4], "big")
+        if self._v6:
+            return self._host(i), port, int.from_bytes(name[4:8], "big"), int.from_bytes(name[24:28], sys.byteorder)
+        return self._host(i), port
 
     def _host(self, i: int) -> str:
         name = self._batch.sender(i)

@@ -3,7 +3,8 @@
 Sections are joined, never parsed again. Nothing here decides what is answered.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from meshdns.wire.query import Edns, Query
 
@@ -28,6 +29,17 @@ EDE_NOT_READY, EDE_PROHIBITED, EDE_NOT_AUTHORITATIVE = 14, 18, 20
 """RFC 8914 §4."""
 
 _OPTION_EDE, OPTION_KEEPALIVE = 15, 11
+
+
+class Later(Protocol):
+    """A reply that is not there yet: somebody else is being asked."""
+
+    def deliver_to(self, send: Callable[[bytes], None], /) -> None:
+        """Hand the reply to *send* when it is there: once, and perhaps at once."""
+
+
+Reply = bytes | Later | None
+"""What becomes of a query: its reply now, or later, or none."""
 
 
 class Ede(NamedTuple):
