@@ -1,13 +1,14 @@
 """How many replies one network gets: a forged source must not turn us on its victim.
 
 Over UDP anybody can write anybody's address into a query. Per network (/24 of IPv4, /56 of IPv6) and second, replies
-to one question and errors are counted; beyond the limit a reply is cut to its question with TC set. It is then no
+to one question, denials and errors are counted; beyond the limit a reply is cut to its question with TC set. It is then no
 larger than the query, and a true client asks again over TCP, where its address is proven.
 """
 
 import socket
 
 from meshdns.resolver.settings import RateLimitSettings
+from meshdns.wire.reply import NXDOMAIN
 
 WINDOW = 1.0
 """Seconds that counts last."""
@@ -33,7 +34,10 @@ class RateLimit:
             self._counts.clear()
             self._began = now
         network = _network(host)
-        if reply[3] & 15:
+        rcode = reply[3] & 15
+        if rcode == NXDOMAIN:  # of whatever name: a resolver that asks for many clients gets many
+            limit, key = self._identical, network + b"nxdomain"
+        elif rcode:
             limit, key = self._errors, network
         else:
             limit, key = self._identical, network + _question(reply).lower()

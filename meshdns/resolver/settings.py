@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class RateLimitSettings(BaseModel):
     """Replies a second to one network over UDP, on listeners beyond loopback; 0 is no limit.
 
-    errors: replies other than NOERROR. identical: replies to one question.
+    errors: replies other than NOERROR and NXDOMAIN. identical: replies to one question, and denials of any.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

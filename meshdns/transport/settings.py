@@ -15,8 +15,8 @@ class TcpLimits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    connections: int = Field(default=512, ge=1, le=100_000)
-    per_source: int = Field(default=256, ge=1, le=100_000)
+    connections: int = Field(default=800, ge=1, le=100_000)
+    per_source: int = Field(default=512, ge=1, le=100_000)
     idle: Duration = 10.0
     message: Duration = 5.0
     write: Duration = 5.0

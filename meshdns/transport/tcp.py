@@ -58,6 +58,9 @@ AWAITED = 64
 JOINED = 16 << 10
 """Octets of replies that are written together."""
 
+GRACE = 1.0
+"""Seconds within which a new connection's first query may be on its way."""
+
 SWEEP = 0.5
 """Seconds between looks at who has idled, dawdled or not read for too long."""
 
@@ -208,21 +211,19 @@ class TcpServer:
 
 
 def _victim(connections: Collection["_Connection"]) -> "_Connection":
-    """Give whom to cut of *connections* (least progress first): who does not read, who asks nothing, or the first.
+    """Give whom to cut of *connections* (least progress first).
 
-    One whose query waits for its turn waits for us, and is not to be punished for it.
+    Who does not read; else who asks nothing, but not one that has just come, whose query is on its way; else who was
+    served most. A query that waits for its turn waits for us, and is not to be punished for it.
     """
-    asks_nothing = first = None
+    now = asyncio.get_running_loop().time()
+    idle = None
     for each in connections:
         if each.is_full:
             return each
-        if first is None:
-            first = each
-        if asks_nothing is None and not each.is_queued:
-            asks_nothing = each
-    victim = asks_nothing or first
-    assert victim is not None
-    return victim
+        if idle is None and not each.is_queued and (each.served or now - each.opened >= GRACE):
+            idle = each
+    return idle or max(connections, key=lambda each: each.served)
 
 
 class _Acceptor:
@@ -306,6 +307,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._last_query = self._message_began = self._write_began = 0.0
         self.is_full = False
         self.is_queued = False
+        self.served = 0
+        self.opened = 0.0
         self._awaited = 0
         self._shut = False
         self._finishing = False
@@ -314,7 +317,7 @@ class _Connection(asyncio.BufferedProtocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=OUTPUT, low=OUTPUT // 4)
-        self._last_query = self._loop.time()
+        self._last_query = self.opened = self._loop.time()
         self._server.opened(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -378,6 +381,7 @@ class _Connection(asyncio.BufferedProtocol):
                     replies, size = [], 0
         if replies:
             self._transport.write(b"".join(replies))
+        self.served += count
         if count:
             self._last_query = self._message_began = self._loop.time()
             self._server.progressed(self)

@@ -59,8 +59,10 @@ def test_replies_to_one_question_and_errors_are_limited_per_network_and_second()
     assert exceeded(limit, "203.0.113.2", "WEB.mesh", 1) == 1  # the same network, the same question
     assert exceeded(limit, "203.0.113.1", "dual.mesh", 200) == 0
     assert exceeded(limit, "198.51.100.1", "web.mesh", 200) == 0
-    assert exceeded(limit, "203.0.113.1", "a.mesh", 15) == 0
-    assert exceeded(limit, "203.0.113.1", "b.mesh", 15) == 10
+    assert exceeded(limit, "203.0.113.1", "a.mesh", 150) == 0
+    assert exceeded(limit, "203.0.113.1", "b.mesh", 100) == 50
+    assert exceeded(limit, "203.0.113.1", "a.example.org", 15) == 0
+    assert exceeded(limit, "203.0.113.1", "b.example.org", 15) == 10
     assert exceeded(limit, "203.0.113.1", "web.mesh", 200, now=1.0) == 0
     assert exceeded(limit, "2001:db8:0:1::1", "web.mesh", 150) == 0
     assert exceeded(limit, "2001:db8:0:1:ffff::1", "web.mesh", 100) == 50

@@ -234,9 +234,11 @@ def test_a_fault_of_ours_costs_one_query_and_is_logged(caplog: pytest.LogCapture
 def test_what_is_answered_and_dropped_is_counted() -> None:
     counters = [0] * COUNTS
     counted = Resolver(Store(), Zones(RULES, ("kuma",)), counters)
-    for message in (named("web.mesh"), named("big.mesh"), named("x.mesh"), b"", named("web.mesh", flags=0x8000)):
+    badvers = named("web.mesh", extra=opt(version=1), additional=1)
+    odd = (b"", named("web.mesh", flags=0x8000), badvers)
+    for message in (named("web.mesh"), named("web.mesh"), named("big.mesh"), named("x.mesh"), *odd):
         counted.answer_now(message)
-    assert (counters[Count.NOERROR], counters[Count.NXDOMAIN]) == (2, 1)
+    assert (counters[Count.NOERROR], counters[Count.NXDOMAIN], counters[Count.BADVERS]) == (3, 1, 1)
     assert (counters[Count.TRUNCATED], counters[Count.DROPPED]) == (1, 2)
 
 

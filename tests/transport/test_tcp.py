@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from meshdns.transport import tcp
 from meshdns.transport.settings import TcpLimits
 from meshdns.transport.sockets import STREAM_BUFFER, bind
 from meshdns.transport.tcp import OUTPUT, READ, Handler, TcpServer
@@ -156,7 +157,8 @@ async def test_a_client_that_never_reads_is_not_served_on_and_then_cut() -> None
             assert answered * 1_000 < OUTPUT + 2 * STREAM_BUFFER + 128_000
 
 
-async def test_at_the_limit_the_one_without_progress_for_longest_goes() -> None:
+async def test_at_the_limit_the_one_without_progress_for_longest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp, "GRACE", 0.0)
     async with serving(limits=TcpLimits(connections=3, per_source=3)) as (server, port):
         clients = [await Client.connect(port) for _ in range(3)]
         assert await clients[0].ask(b"progress") == b"re:progress"
@@ -166,6 +168,18 @@ async def test_at_the_limit_the_one_without_progress_for_longest_goes() -> None:
         assert await clients[0].ask(b"kept") == b"re:kept"
         assert server.statistics.evicted == 1
         for client in (*clients, newest):
+            await client.close()
+
+
+async def test_one_that_has_just_come_is_not_cut_for_one_that_took_much() -> None:
+    async with serving(limits=TcpLimits(connections=3, per_source=3)) as (_, port):
+        greedy, honest, other = [await Client.connect(port) for _ in range(3)]
+        for _ in range(5):
+            assert await greedy.ask(b"more") == b"re:more"
+        newest = await Client.connect(port)
+        assert await honest.ask(b"first") == b"re:first"
+        assert await greedy.is_closed()
+        for client in (greedy, honest, other, newest):
             await client.close()
 
 
