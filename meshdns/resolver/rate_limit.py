@@ -1,8 +1,8 @@
 """How many replies one network gets: a forged source must not turn us on its victim.
 
 Over UDP anybody can write anybody's address into a query. Per network (/24 of IPv4, /56 of IPv6) and second, replies
-to one question, denials and errors are counted; beyond the limit a reply is cut to its question with TC set. It is then no
-larger than the query, and a true client asks again over TCP, where its address is proven.
+to one question, denials and errors are counted; beyond the limit a reply is cut to its question with TC set. It is
+then no larger than the query, and a true client asks again over TCP, where its address is proven.
 """
 
 import socket
