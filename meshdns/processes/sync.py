@@ -21,8 +21,8 @@ from meshdns.processes.lifeline import follow
 from meshdns.processes.restarts import EXIT_STORE_DAMAGED, FIRST_DELAY, Streak
 from meshdns.processes.status import SourceState
 from meshdns.processes.status_file import Number, StatusWriter
-from meshdns.publisher.settings import PublisherSettings
 from meshdns.publisher.publication import Publication
+from meshdns.publisher.settings import PublisherSettings
 from meshdns.sources.file import FileSource
 from meshdns.sources.kuma_dp import KumaDpSource
 from meshdns.sources.settings import FileSettings, KumaDpSettings
