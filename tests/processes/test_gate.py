@@ -71,12 +71,12 @@ def test_who_may_ask_is_answered_others_are_refused_and_counted(
 def test_beyond_the_limit_a_datagram_is_cut_and_a_stream_is_not() -> None:
     row, now = [0] * ROW, [100.0]
     through = gate(row, loopback=False, clock=lambda: now[0])
-    replies = [through.answer_datagram(QUERY, "10.1.2.3") for _ in range(25)]
+    replies = [through.answer_datagram(QUERY, "10.1.2.3") for _ in range(205)]
     truncated = [bool(reply and reply[2] & 2) for reply in replies]
-    assert truncated == [False] * 20 + [True] * 5
-    assert all(reply is not None and len(reply) <= len(QUERY) for reply in replies[20:])
+    assert truncated == [False] * 200 + [True] * 5
+    assert all(reply is not None and len(reply) <= len(QUERY) for reply in replies[200:])
     assert row[Number.RATE_LIMITED] == 5
-    assert not any((reply := through.answer_message(QUERY, "10.1.2.3")) and reply[2] & 2 for _ in range(25))
+    assert not any((reply := through.answer_message(QUERY, "10.1.2.3")) and reply[2] & 2 for _ in range(205))
     now[0] += 1
     assert through.answer_datagram(QUERY, "10.1.2.3") == replies[0]
 
