@@ -9,6 +9,7 @@ from pathlib import Path
 from meshdns.errors import StoreError
 from meshdns.inventory.event import Connected, Disconnected, Noticed, Pushed, SourceEvent
 from meshdns.publisher.certificate import read_certificate
+from meshdns.publisher.mesh_view import MeshView
 from meshdns.publisher.server import AdsServer, ListenError
 from meshdns.publisher.settings import PublisherSettings
 from meshdns.publisher.source import PublisherSource
@@ -47,6 +48,11 @@ class Publication:
     def name(self) -> str:
         """The configured name."""
         return self._settings.name
+
+    @property
+    def view(self) -> MeshView | None:
+        """The mesh as data planes see it now; None until it was read."""
+        return self._source.current
 
     async def start(self) -> None:
         """Listen. Raises ListenError or, for certificate and key, StoreError."""

@@ -1,8 +1,9 @@
 """One ADS stream as a state machine without any I/O, in both variants of the protocol.
 
-Make before break: clusters, then their endpoints, then the listeners that lead to them, each only after the one
-before was acknowledged; what goes, goes the other way round, after everything else. At most one response of a type
-is under way, so a slow client gets the latest state and never a queue of old ones.
+Make before break: clusters, then their endpoints, then the listeners that lead to them, once both are acknowledged;
+what goes, goes the other way round, after everything else. Endpoints do not wait for the word that clusters were
+taken: Envoy gives it only when it has the endpoints. At most one response of a type is under way, so a slow client
+gets the latest state and never a queue of old ones.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,8 @@ from meshdns.publisher.subscription import ACK_PATIENCE, Subscription
 Protocol: TypeAlias = Literal["delta", "sotw"]
 
 WARM_PATIENCE = 1.0
-"""Seconds that listeners wait for the client to ask for the endpoints of a cluster that it just got."""
+"""Seconds that listeners wait for the client to take clusters, and to ask for the endpoints of a new one; a name of
+an external service that nobody resolves must not hold up the others for longer."""
 
 RETRY_REFUSED = 30.0
 """Seconds after which what was refused is sent again: an address that was taken may be free then."""
@@ -128,10 +130,10 @@ class Session:
                 return self._respond(subscription, self._owes(subscription), (), now)
         for subscription in self._in_order():
             type_url = subscription.type_url
+            if type_url == LISTENER and self._warms_until() > now:
+                return None
             if subscription.waits(now):
-                return None
-            if type_url == LISTENER and any(until > now for until in self._warming.values()):
-                return None
+                continue
             self._force_refused(type_url, now)
             additions = self._owes(subscription)
             removals = subscription.removals(self._known(type_url)) if type_url == LISTENER else ()
@@ -141,10 +143,19 @@ class Session:
 
     def wakes_at(self, now: float) -> float | None:
         """Give when ``poll`` should be asked again though nothing was heard; None: not before."""
-        times = [until for until in self._warming.values() if now < until < float("inf")]
+        times = [self._warms_until()]
         times += [refusal.retry_at for refusal in self._refusals.values()]
         times += [each.awaited + ACK_PATIENCE for each in self._subscriptions.values() if each.awaited is not None]
         return min((each for each in times if each > now), default=None)
+
+    def _warms_until(self) -> float:
+        """Give until when listeners wait for the clusters that they lead to."""
+        times = [*self._warming.values()]
+        for type_url in (CLUSTER, ENDPOINT):
+            subscription = self._subscriptions.get(type_url)
+            if subscription is not None and subscription.awaited is not None:
+                times.append(subscription.awaited + WARM_PATIENCE)
+        return max(times, default=float("-inf"))
 
     def _in_order(self) -> list[Subscription]:
         return [self._subscriptions[type_url] for type_url in ORDER if type_url in self._subscriptions]
@@ -195,15 +206,15 @@ class Session:
             resources = {**kept, **subscription.wanted(known)}
         subscription.note_sent(nonce, resources, removals, now)
         subscription.missing.difference_update(known)  # what is there is owed as a resource
-        self._note_warming(subscription.type_url, resources if self.protocol == "delta" else additions)
+        self._note_warming(subscription.type_url, resources if self.protocol == "delta" else additions, now)
         version = _digest(resources if subscription.whole else known)
         return Response(subscription.type_url, version, nonce, resources, removals if self.protocol == "delta" else ())
 
-    def _note_warming(self, type_url: str, sent: Mapping[str, Packed]) -> None:
+    def _note_warming(self, type_url: str, sent: Mapping[str, Packed], now: float) -> None:
         """Remember which clusters want their endpoints: also one that only changed waits for them to be sent again."""
         if type_url == CLUSTER:
             endpoints = self._known(ENDPOINT)
-            self._warming.update(dict.fromkeys((name for name in sent if name in endpoints), float("inf")))
+            self._warming.update(dict.fromkeys((name for name in sent if name in endpoints), now + WARM_PATIENCE))
         elif type_url == ENDPOINT:
             for name in sent:
                 self._warming.pop(name, None)
@@ -213,10 +224,6 @@ class Session:
         type_url = subscription.type_url
         awaited = subscription.awaited is not None  # a later request repeats the nonce, with other names
         subscription.awaited = None
-        if type_url == CLUSTER and awaited:
-            self._warming = {
-                name: now + WARM_PATIENCE if until == float("inf") else until for name, until in self._warming.items()
-            }
         standing = self._refusals.get(type_url)
         if not error:
             if standing is not None and awaited:
