@@ -81,6 +81,7 @@ PARTS = {
         _files(KUBE / "kube-apiserver", KUBE / "etcd", KUBE / "kubectl"), ".ci/kube (needs Go, ten minutes)"
     ),
     "systemd-resolved": Part(_files(RESOLVED), ".ci/resolved (Debian and Ubuntu)"),
+    "curl": Part(_command("curl"), "apt-get install curl"),
     "openssl": Part(_command("openssl"), "apt-get install openssl"),
     "envoy": Part(_files(ENVOY), ".ci/envoy"),
     "root": Part(lambda: os.geteuid() == 0, "run the tests as root"),
