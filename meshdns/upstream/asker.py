@@ -202,6 +202,8 @@ class _Question:
         asker, race = self._asker, self._race
         while True:
             now = asker.now()
+            if all(peer.forwards_back for peer in self._peers):  # found out meanwhile
+                return Unanswered(SERVFAIL, "upstreams forward back to this instance", False)
             for lost in race.expire(now):
                 asker.missed(self._peers[lost.server])
             for attempt in race.due(now):

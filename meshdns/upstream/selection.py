@@ -61,11 +61,15 @@ class Health:
     def missed(self, now: float) -> bool:
         """Note that a try got no answer; tell whether the server becomes suspect by that."""
         self.timeouts += 1
-        self.rtt = min(LONGEST_TIMEOUT, 2 * (self.rtt or UNKNOWN_RTT))
         if self.suspect_since is None and self.timeouts >= SUSPECT:
             self.suspect_since = now
             return True
         return False
+
+    @property
+    def expected(self) -> float:
+        """Seconds until its answer, as far as can be told; each timeout since the last one makes it worse."""
+        return (UNKNOWN_RTT if self.rtt is None else self.rtt) + self.timeouts * UNKNOWN_RTT
 
     def timeout(self, tries: int) -> float:
         """Give the seconds for a try, *tries* having been made of this server for the question before."""
@@ -78,7 +82,7 @@ def order(servers: Sequence[Health], draw: float) -> list[int]:
     Of equally fast ones, and of those never asked, the first in the configuration goes first. All suspect: all are
     as good as the others. draw: a random number in 0…1 that now and then puts another one first.
     """
-    every = sorted(range(len(servers)), key=lambda i: (servers[i].rtt or UNKNOWN_RTT, i))
+    every = sorted(range(len(servers)), key=lambda i: (servers[i].expected, i))
     usable = [i for i in every if servers[i].suspect_since is None]
     if not usable:
         return every
