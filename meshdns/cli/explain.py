@@ -3,7 +3,8 @@
 import argparse
 from typing import Any
 
-from meshdns.cli.explanation import Explainer, Explanation
+from meshdns.cli.explain_forwarded import explain_forwarded
+from meshdns.cli.explanation import NOT_OURS, Explainer, Explanation, tell_forwarded
 from meshdns.cli.instance import configuration, snapshot
 from meshdns.cli.listeners import endpoint
 from meshdns.cli.names import record_json
@@ -29,6 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
     with snapshot(config) as seen:
         sources = [source.name for source in config.sources] if from_file else None
         told = Explainer(seen, config.rules(), status, sources).explain(name, wire, qtype)
+    if told.how == NOT_OURS:
+        forwarded = explain_forwarded(wire, qtype, config, status)
+        if forwarded is not None:
+            tell_forwarded(told, forwarded)
     if arguments.json:
         print_json(_as_json(told, status))
     else:
@@ -48,6 +53,9 @@ def _print(told: Explanation, status: Status) -> None:
 
 def _facts(told: Explanation, status: Status) -> list[tuple[str, str]]:
     facts = [("because", told.reason)]
+    if told.forwarded is not None:
+        said = (told.forwarded.instance, *told.forwarded.servers)
+        facts += [("answer" if i == 0 else "upstream", str(each)) for i, each in enumerate(said) if each is not None]
     if told.stored is not None:
         record = told.stored.record
         version = record.origin.version if told.pushed is None or told.pushed.version != record.origin.version else ""
@@ -155,6 +163,14 @@ def _as_json(told: Explanation, status: Status) -> dict[str, Any]:
         "hints": list(told.hints),
         "waiting": [_state_json(state) for state in told.undelivered],
         "source": None if told.source is None else _state_json(told.source),
+        "forwarded": None
+        if told.forwarded is None
+        else {
+            "zone": told.forwarded.zone or None,
+            "special": told.forwarded.special,
+            "instance": None if told.forwarded.instance is None else told.forwarded.instance.to_json(),
+            "servers": [each.to_json() for each in told.forwarded.servers],
+        },
         "running": status.running,
     }
 

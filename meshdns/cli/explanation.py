@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 
+from meshdns.cli.explain_forwarded import Forwarded
 from meshdns.inventory.name import dotted, is_mapped, zone_of
 from meshdns.inventory.record import IPAddress, NameRecord
 from meshdns.processes.status import SourceState, Status
@@ -19,6 +20,9 @@ from meshdns.wire.name import to_text
 from meshdns.wire.rrset import AAAA, ANY, AXFR, IXFR, PTR, SRV, A, type_name
 from meshdns.zone.entries import Rules, rrset_key
 from meshdns.zone.lookup import Found, Question, Zones, lookup
+
+NOT_OURS = Found.NOT_OURS.name.lower()
+"""The verdict about a name that others are asked about."""
 
 SHOWN = 5
 """Names below an empty non-terminal, and nearest names, that are told."""
@@ -59,6 +63,22 @@ class Explanation:
     hints: tuple[str, ...] = ()
     undelivered: tuple[SourceState, ...] = ()
     source: SourceState | None = None
+    forwarded: Forwarded | None = None
+
+
+def tell_forwarded(told: Explanation, forwarded: Forwarded) -> None:
+    """Tell in *told*, of a name that is not ours, what becomes of it elsewhere."""
+    told.forwarded = forwarded
+    if forwarded.special:
+        told.reason = "a name that means something on this machine or network only, answered here (special_names)"
+    elif forwarded.zone:
+        told.reason = f"not ours; forwarded to the servers of zone {forwarded.zone}"
+    else:
+        told.reason += "; no zone of upstreams fits it"
+    said = forwarded.reply
+    if said is not None:
+        told.rcode, told.answers = said.rcode, said.answers
+        told.resolves = said.rcode == "NOERROR" and bool(said.answers)
 
 
 class _Pinned:

@@ -26,6 +26,7 @@ VERBS = {
     "names": "list the names that are served",
     "listeners": "list the addresses and ports behind the names, and where they lead",
     "status": "show how a running instance is",
+    "flush": "forget what other DNS servers answered, or what is at and under one name",
     "explain": "say why a name resolves as it does, or why it does not",
     "check": "find every fault of a configuration",
     "publish": "be the control plane of a small mesh, without answering queries; or make a token for a data plane",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from meshdns.cli.text import moment, one_line, print_json, span
 from meshdns.config import load_for
 from meshdns.processes.status import SourceState, Status, read_status
+from meshdns.processes.upstream_status import ForwardingState, UpstreamState
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +69,39 @@ def _lines(status: Status) -> Iterator[str]:
     for source in status.sources:
         yield ""
         yield from _source(source)
+    if status.forwarding is not None:
+        yield ""
+        yield from _forwarding(status.forwarding)
+
+
+def _forwarding(state: ForwardingState) -> Iterator[str]:
+    counts = {
+        "hits": state.hits,
+        "misses": state.misses,
+        "stale": state.stale,
+        "renewed early": state.prefetched,
+        "unanswered": state.failed,
+        "refused, too many waiting": state.crowded,
+        "special names": state.special,
+        "flushed": state.flushed,
+    }
+    yield f"forwarding: {state.entries} answers kept ({state.octets / 1024:.0f} KiB), {state.waiting} questions waiting"
+    yield f"  queries     {_counts(counts) or 'none'}"
+    for zone in state.without_servers:
+        yield f"  zone {zone}: no server is known; its names are answered SERVFAIL"
+    for each in state.upstreams:
+        yield f"  upstream    {each.server} (zone {each.zone}): {_health(each)}"
+
+
+def _health(each: UpstreamState) -> str:
+    if each.forwards_back:
+        return "not asked, because it forwards back to this instance"
+    said = "never asked" if each.rtt is None else f"answers in {each.rtt * 1000:.1f} ms"
+    if each.suspect_since is not None:
+        said = f"suspect since {moment(each.suspect_since)}"
+    asked = {"queries": each.queries, "timeouts": each.timeouts, "errors": each.errors}
+    said += f"; {_counts(asked)}" if each.queries else ""
+    return said + (f"; last error: {one_line(each.last_error)}" if each.last_error else "")
 
 
 def _traffic(status: Status) -> Iterator[str]:

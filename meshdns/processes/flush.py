@@ -1,6 +1,7 @@
 """How ``meshdns flush`` reaches the responders: a file that grows by a line for each request.
 
-It is read with each heartbeat. A line is a name, or empty for everything; a responder's row says how far it has read.
+It is read with each heartbeat; a responder's row says how far it has read. A line is a name (wire form, in
+hexadecimal), or empty for everything.
 """
 
 import os
@@ -15,12 +16,12 @@ def flush_path(data_dir: Path) -> Path:
     return data_dir / "flush"
 
 
-def request_flush(data_dir: Path, name: str | None) -> int:
+def request_flush(data_dir: Path, name: bytes | None) -> int:
     """Ask the responders to forget what they keep at and under *name*, or everything; give how far they must read.
 
-    Raises OSError.
+    name: in lower-case wire form. Raises OSError.
     """
-    line = ("" if name is None else name).encode("ascii") + b"\n"
+    line = (b"" if name is None else name.hex().encode()) + b"\n"
     descriptor = os.open(flush_path(data_dir), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if os.fstat(descriptor).st_size > LONGEST:
@@ -38,8 +39,8 @@ class FlushRequests:
         self._path = flush_path(data_dir)
         self.position = self._size()
 
-    def take(self) -> list[str | None]:
-        """Give the new requests: names, None for everything."""
+    def take(self) -> list[bytes | None]:
+        """Give the new requests: names in wire form, None for everything."""
         size = self._size()
         if size == self.position:
             return []
@@ -63,9 +64,9 @@ class FlushRequests:
             return 0
 
 
-def _name(line: bytes) -> str | None:
+def _name(line: bytes) -> bytes | None:
     """Give the name of *line*; what is no name asks for everything, which is never wrong."""
     try:
-        return line.decode("ascii") or None
-    except UnicodeDecodeError:
+        return bytes.fromhex(line.decode("ascii")) or None
+    except ValueError:
         return None

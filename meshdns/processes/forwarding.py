@@ -10,7 +10,7 @@ from meshdns.processes.flush import FlushRequests
 from meshdns.processes.status_file import Number, StatusWriter
 from meshdns.upstream.forwarder import SOCKETS, Forwarder
 from meshdns.upstream.replying import Ours
-from meshdns.wire.name import to_wire
+from meshdns.wire.name import to_text
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +75,8 @@ class Forwarding:
     def beat(self) -> None:
         """Forget what was asked to be forgotten, and say how it goes."""
         for name in self._requests.take():
-            count = self.forwarder.flush(None if name is None else to_wire(name))
-            log.info("flushed %s: %d answers", "everything" if name is None else name, count)
+            count = self.forwarder.flush(name)
+            log.info("flushed %s: %d answers", "everything" if name is None else to_text(name), count)
         row = self._status.row
         row[Number.FLUSH_READ] = self._requests.position
         for place, count_name in _COUNTS.items():

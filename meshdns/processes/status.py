@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from meshdns.processes.status_file import Number, StatusError, Written, read_file
+from meshdns.processes.upstream_status import ForwardingState, forwarding_state
 
 FRESH = 5.0
 """Seconds. A heartbeat (one each second) that is older belongs to a process that hangs."""
@@ -129,6 +130,8 @@ class Status:
     failed: int = 0
     drops: Mapping[str, int] = field(default_factory=dict)
     processes: tuple[ProcessState, ...] = ()
+    forwarding: ForwardingState | None = None
+    """None where names that are not ours are refused."""
 
     @property
     def restarts(self) -> int:
@@ -164,6 +167,7 @@ class Status:
                 {"name": each.name, "pid": each.pid, "running": each.running, "heartbeat_age": round(each.age, 3)}
                 for each in self.processes
             ],
+            "forwarding": None if self.forwarding is None else _forwarding(self.forwarding),
         }
 
 
@@ -210,7 +214,14 @@ def read_status(data_dir: Path) -> Status:
             for name, each in files.items()
             if each
         ),
+        forwarding=forwarding_state(responders),
     )
+
+
+def responders_read(data_dir: Path, mark: int) -> bool:
+    """Tell whether every responder has read the flush requests up to *mark*, or has begun after them."""
+    files = [_read(path) for path in directory(data_dir).glob("responder-*")]
+    return all(each is None or not each.alive or each.row[Number.FLUSH_READ] >= mark for each in files)
 
 
 def _read(path: Path) -> Written | None:
@@ -259,6 +270,13 @@ def _source(source: SourceState) -> dict[str, Any]:
             "ends_in": None if source.hold_ends_in is None else round(source.hold_ends_in, 3),
         },
     }
+
+
+def _forwarding(state: ForwardingState) -> dict[str, Any]:
+    told = state.to_json()
+    for server in told["upstreams"]:
+        server["suspect_since"] = _moment(server["suspect_since"])
+    return told
 
 
 def _moment(unix: float | None) -> str | None:

@@ -153,7 +153,7 @@ def test_the_shape_of_the_json_is_a_contract(tmp_path: Path) -> None:
     document = json.loads(json.dumps(read_status(tmp_path).to_json()))
     assert list(document) == [
         "running", "ready", "draining", "problem", "version", "pid", "started", "listen", "names", "generation",
-        "sources", "queries", "tcp_connections", "drops", "restarts", "processes",
+        "sources", "queries", "tcp_connections", "drops", "restarts", "processes", "forwarding",
     ]  # fmt: skip
     source = document["sources"][0]
     assert source.pop("age") > 0
