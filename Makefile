@@ -1,6 +1,6 @@
 # make run, make test: each works as the first command after a clone (Python >= 3.11 with venv, make; no root).
 #
-#   make run        set up, then a demonstration: a recorded control plane and a server that answers from it
+#   make run        set up, then a demonstration: control plane, DNS, a real Envoy and two services
 #   make test       set up, then every check: format, lint, types, layers, tests
 #   make test-long  the same with the full counts of packets, kills, damaged stores (up to an hour)
 #   make test-kubernetes  the tests with a real CoreDNS and API server, which are built first (needs Go, 15 minutes once)
@@ -44,13 +44,13 @@ $(VENV)/.test: $(VENV)/.made requirements-dev.lock pyproject.toml
 	@touch $@ $(VENV)/.run
 
 run: $(VENV)/.run
-	@exec $(BIN)/python config/demo/run.py
+	@exec $(BIN)/meshdns demo
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy $$(find config/demo tests -name '*.py' ! -name 'test_*.py' ! -path '*/tools/*')
+	$(BIN)/mypy $$(find tests -name '*.py' ! -name 'test_*.py' ! -path '*/tools/*')
 	$(BIN)/lint-imports
 
 test: lint

@@ -30,6 +30,7 @@ VERBS = {
     "explain": "say why a name resolves as it does, or why it does not",
     "check": "find every fault of a configuration",
     "publish": "be the control plane of a small mesh, without answering queries; or make a token for a data plane",
+    "demo": "run a whole small mesh on this machine: control plane, DNS, an Envoy and two services",
     "bootstrap": "write what an Envoy is started with, to be a data plane of the mesh that is published",
     "generate": "write Kubernetes Services for mesh names, and what tells other resolvers to ask us",
 }
