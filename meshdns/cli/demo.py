@@ -37,7 +37,7 @@ _FIRST_VIP = "127.80.0.0"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the verb takes."""
-    parser.add_argument("--config", help=argparse.SUPPRESS)  # it writes its own
+    parser.add_argument("--config", metavar="FILE", help="not taken: it writes its own")
     parser.add_argument("--data-dir", type=Path, default=DIRECTORY, metavar="DIR", help=f"default: {DIRECTORY}")
     parser.add_argument("--listen", default=LISTEN, metavar="ADDR:PORT", help=f"of DNS, default: {LISTEN}; port 0: any")
     parser.add_argument("--envoy", type=Path, metavar="PATH", help="use this Envoy; without it, one is installed once")
