@@ -98,7 +98,7 @@ def _assignment(name: str, endpoints: tuple[Endpoint, ...]) -> Any:
         cluster_name=name,
         endpoints=[
             LocalityLbEndpoints(
-                locality=Locality(zone=zone) if zone else None,
+                locality=Locality(zone=zone),  # also where it is empty: gRPC's own client refuses endpoints without one
                 load_balancing_weight=UInt32Value(value=sum(each.weight for each in group)),
                 lb_endpoints=[
                     LbEndpoint(
