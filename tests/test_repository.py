@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -114,6 +115,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("POD_NAME", "meshdns-7d4f")
     monkeypatch.setenv("POD_NAMESPACE", "meshdns")
     (tmp_path / "records.yaml").write_text((ROOT / "config" / "records.yaml").read_text())
+    shutil.copytree(ROOT / "config" / "mesh", tmp_path / "mesh")
     return tmp_path
 
 
@@ -134,7 +136,7 @@ def test_an_example_passes_check_once_its_files_are_there(
 
 def test_every_use_has_an_example() -> None:
     assert {path.stem for path in EXAMPLES} >= {
-        "sidecar", "coredns-forward", "externalname", "kuma-universal", "kong-mesh",
+        "sidecar", "coredns-forward", "externalname", "kuma-universal", "kong-mesh", "publisher",
     }  # fmt: skip
 
 

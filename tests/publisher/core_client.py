@@ -6,6 +6,7 @@ makes a call, and prints who answered, or the error.
 
 import asyncio
 import sys
+from typing import Any
 
 from grpc import aio
 
@@ -13,7 +14,7 @@ from grpc import aio
 async def main(target: str) -> None:
     """Call on every line."""
     async with aio.insecure_channel(f"xds:///{target}") as channel:
-        call = channel.unary_unary("/test.Echo/Who")
+        call: Any = channel.unary_unary("/test.Echo/Who")
         for _ in iter(sys.stdin.readline, ""):
             try:
                 answer = await call(b"", timeout=15)

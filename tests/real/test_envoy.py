@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.json_format import MessageToDict
 
@@ -35,6 +36,7 @@ pytestmark = pytest.mark.needs("envoy")
 both = pytest.mark.parametrize("protocol", ["sotw", "delta"])
 CLIENT = gateway("client")
 HTTP = {PROTOCOL: "http"}
+CONFIG = Path(__file__).parent.parent.parent / "config"
 ECHO, LINES = "echo_default_svc_8080", "lines_default_svc_7000"
 
 
@@ -46,8 +48,8 @@ def instance(name: str, service: str, port: int, **tags: str) -> Any:
 
 
 def examples() -> list[list[Any]]:
-    """Resources of everything there is, and of every recording."""
-    found = [[*RICH]]
+    """Resources of everything there is, of the example, and of every recording."""
+    found = [[*RICH], list(yaml.safe_load_all((CONFIG / "mesh" / "shop.yaml").read_text()))]
     for folder in FOLDERS:
         scenario = json.loads((RECORDED / folder / "scenario.json").read_bytes())
         wanted = scenario["node"]["id"].startswith("default.") and (LONG or "scale" not in folder)
