@@ -38,7 +38,7 @@ RECEIVE_LIMIT = 16 << 20
 
 _OPTIONS = (
     # clients may ping when they are silent, as often as Kuma's do; otherwise gRPC ends them with too_many_pings
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # a client that is gone without a word holds its Dataplane's only stream: ask whether it is there
     ("grpc.keepalive_time_ms", 15_000),

@@ -1,7 +1,7 @@
 """A publication for tests, in this process, at a free port; and a client that says exactly what a test wants."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,10 +119,12 @@ class Stream:
 
 
 @asynccontextmanager
-async def stream(address: str, protocol: Protocol, *authorization: str) -> AsyncIterator[Stream]:
-    """A stream to a server without TLS."""
+async def stream(
+    address: str, protocol: Protocol, *authorization: str, options: Sequence[tuple[str, int]] = ()
+) -> AsyncIterator[Stream]:
+    """A stream to a server without TLS. options: of the channel."""
     method = "DeltaAggregatedResources" if protocol == "delta" else "StreamAggregatedResources"
-    async with aio.insecure_channel(address, options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
+    async with aio.insecure_channel(address, options=(("grpc.use_local_subchannel_pool", 1), *options)) as channel:
         call: Any = channel.stream_stream(f"/{SERVICE}/{method}")(
             metadata=tuple(("authorization", value) for value in authorization)
         )

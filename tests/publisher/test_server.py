@@ -18,6 +18,7 @@ from meshdns.publisher.session import Protocol
 from meshdns.publisher.tokens import Token, read_key, sign
 from tests.publisher.meshes import dataplane, gateway, settings, written
 from tests.publisher.published import publishing, stream
+from tests.scale import LONG
 from tests.xds.listening import Listening, source
 
 both = pytest.mark.parametrize("protocol", ["sotw", "delta"])
@@ -240,3 +241,19 @@ def test_without_openssl_it_is_said_what_is_needed(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PATH", "")
     with pytest.raises(StoreError, match="set cert_file and key_file"):
         read_certificate(settings(listen="127.0.0.1:1"), tmp_path)
+
+
+@pytest.mark.skipif(not LONG, reason="waits half a minute for pings: MESHDNS_LONG=1")
+async def test_a_client_may_ping_every_six_seconds(tmp_path: Path) -> None:
+    pinging = (
+        ("grpc.keepalive_time_ms", 6_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    )
+    async with publishing(tmp_path, CLIENT) as published, stream(published.address, "delta", options=pinging) as opened:
+        await opened.ask(node="default.client")
+        await opened.next()
+        read = asyncio.ensure_future(opened.call.read())
+        done, _ = await asyncio.wait({read}, timeout=35)
+        read.cancel()
+        assert not done
