@@ -4,10 +4,12 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +282,35 @@ async def test_a_publisher_that_is_killed_or_restarted_costs_no_request_and_move
             assert requests.failures == []
             assert requests.by_instance() == {"one": len(requests.answers)}
             assert made.envoy.refused() == {}
+
+
+@both
+@pytest.mark.needs("dig")
+async def test_what_envoy_refuses_is_in_the_status_with_its_own_reason_and_costs_nothing_else(
+    tmp_path: Path, protocol: Protocol
+) -> None:
+    async with workload("one") as one, AsyncExitStack() as stack:
+        first = instance("e1", "a", one, **HTTP)
+        made = await stack.enter_async_context(mesh(tmp_path, protocol, first))
+        taken = str(ip_network(made.vips)[1])
+        occupant = stack.enter_context(socket.socket())
+        occupant.bind((taken, placeholder()))
+        occupant.listen()
+        made.write(first, instance("e2", "b", one, **HTTP), instance("e3", "c", one, **HTTP))
+        await eventually(lambda: bool(_notices(tmp_path / "data")))
+        (notice,) = _notices(tmp_path / "data")
+        name = f"outbound:{taken}:{placeholder()}"
+        assert notice.startswith(f"data plane client refuses Listener {name}: ")
+        assert "Address already in use" in notice
+        assert len(notice) < 500
+        for service in ("a.mesh", "c.mesh"):
+            await made.reaches(lambda service=service: _by_name(made, service), "one")  # type: ignore[misc]
+        made.write(first)
+        await eventually(lambda: not _notices(tmp_path / "data"))
+
+
+def _notices(data_dir: Path) -> tuple[str, ...]:
+    return read_status(data_dir).sources[0].notices
 
 
 async def _by_name(made: Mesh, name: str) -> str:
