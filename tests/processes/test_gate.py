@@ -101,3 +101,22 @@ def test_a_refusal_says_why() -> None:
     reply = gate([0] * ROW, loopback=False).answer_datagram(QUERY, "192.0.2.1")
     assert reply is not None
     assert "client not allowed" in str(describe(reply))
+
+
+def test_a_later_reply_is_limited_when_it_comes() -> None:
+    class Somebody:
+        def deliver_to(self, send: Callable[[bytes], None], /) -> None:
+            send(b"\0\1\x81\x82\0\1" + b"\0" * 6 + QUERY[12:-11])
+
+    row = [0] * ROW
+    settings = Config.model_validate({"sources": [{"name": "x", "type": "file", "path": "/x.yaml"}]})
+    resolver = Resolver(EmptyStore(), Zones(Rules(("other",), ())), row, elsewhere=lambda *_: Somebody())
+    through = Gate(settings, resolver, RateLimit(settings.rate_limit), row, loopback=False, clock=lambda: 0.0)
+    sent: list[bytes] = []
+    for _ in range(25):
+        reply = through.answer_datagram(QUERY, "10.1.2.3")
+        assert reply is not None
+        assert not isinstance(reply, bytes)
+        reply.deliver_to(sent.append)
+    assert [bool(octets[2] & 2) for octets in sent] == [False] * 20 + [True] * 5
+    assert (row[2], row[Number.RATE_LIMITED]) == (25, 5)
