@@ -8,6 +8,7 @@ from meshdns.config import Config
 from meshdns.errors import UpstreamError
 from meshdns.processes.flush import FlushRequests
 from meshdns.processes.status_file import Number, StatusWriter
+from meshdns.resolver.answer import Resolver
 from meshdns.upstream.forwarder import SOCKETS, Forwarder
 from meshdns.upstream.replying import Ours
 from meshdns.wire.name import to_text
@@ -53,6 +54,7 @@ class Forwarding:
             return None if answer is None else Ours(*answer)
 
         self._status = status
+        self._resolver: Resolver | None = None
         self._requests = FlushRequests(config.data_dir)
         self._status.row[Number.FLUSH_READ] = self._requests.position
         self.forwarder = Forwarder(
@@ -64,8 +66,9 @@ class Forwarding:
             sockets=_sockets(config.tcp.connections),
         )
 
-    async def start(self) -> None:
-        """Begin."""
+    async def start(self, resolver: Resolver) -> None:
+        """Begin, behind *resolver*."""
+        self._resolver = resolver
         await self.forwarder.start()
 
     async def finish(self) -> None:
@@ -76,11 +79,15 @@ class Forwarding:
         """Forget what was asked to be forgotten, and say how it goes."""
         for name in self._requests.take():
             count = self.forwarder.flush(name)
+            if self._resolver is not None:
+                self._resolver.forget()
             log.info("flushed %s: %d answers", "everything" if name is None else to_text(name), count)
         row = self._status.row
         row[Number.FLUSH_READ] = self._requests.position
         for place, count_name in _COUNTS.items():
             row[place] = getattr(self.forwarder.counts, count_name)
+        if self._resolver is not None:
+            row[Number.CACHE_HITS] += self._resolver.repeated
         self._status.write(self.forwarder.state())
 
 

@@ -74,7 +74,7 @@ class Responder:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(FINISH, self._finish.set)
         if self._forwarding is not None:
-            await self._forwarding.start()
+            await self._forwarding.start(self._resolver)
         for listener in self._udp:
             await listener.start()
         for endpoint, gate in zip(self._endpoints, self._gates, strict=True):

@@ -7,6 +7,7 @@ it denies anything it walks the name.
 """
 
 import logging
+import time
 from collections.abc import Callable, MutableSequence, Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
@@ -70,6 +71,9 @@ MEMO = 4_096
 MEMO_QUERY = 300
 """Octets of a query whose reply is remembered; what is longer carries options, and nobody repeats it."""
 
+TICKS = 4
+"""Times a second that what others said is looked at anew: TTLs move by the second."""
+
 COUNTS = 20
 """How many counters a resolver needs."""
 
@@ -107,7 +111,8 @@ class Resolver:
 
     zones: ours, with the sources that must have delivered. counters: at least ``COUNTS`` numbers that it adds to.
     tcp_idle: seconds that a TCP connection may idle, told to clients that ask (RFC 7828). elsewhere: answers for names
-    that are not ours; without it they are refused.
+    that are not ours; without it they are refused. clock: monotonic seconds, for nothing but how long what they say is
+    repeated as it is. ``repeated`` counts that.
     """
 
     def __init__(
@@ -118,6 +123,7 @@ class Resolver:
         *,
         tcp_idle: float = 10.0,
         elsewhere: Elsewhere | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._zones = zones
@@ -128,6 +134,10 @@ class Resolver:
         self._usual = _usual_headers(RA if elsewhere is not None else 0)
         self._generation = -1
         self._memo: dict[bytes, bytes] = {}
+        self._clock = clock
+        self._passing: dict[bytes, bytes] = {}
+        self._tick = 0
+        self.repeated = 0
         self._soas: dict[int, bytes] = {}
 
     def answer_now(self, query: bytes, *, stream: bool = False) -> Reply:
@@ -152,10 +162,15 @@ class Resolver:
                 self._generation = generation
                 self._soas.clear()
                 self._memo.clear()
+                self._passing.clear()
             memo = {} if stream else self._memo
-            remembered = 0
+            passing = {} if stream else self._still_passing()
+            remembered = repeated = 0
             for query in queries:
                 known = memo.get(query[2:])
+                if known is None and passing:
+                    known = passing.get(query[2:])
+                    repeated += known is not None
                 if known is not None:
                     replies.append(query[:2] + known)
                     remembered += 1
@@ -172,11 +187,34 @@ class Resolver:
                         if len(memo) >= MEMO:
                             memo.clear()
                         memo[query[2:]] = reply[2:]
+                    elif self._elsewhere is not None and not stream:
+                        self._let_pass(query, reply)
                 replies.append(reply)
             counters[Count.NOERROR] += remembered
+            self.repeated += repeated
         finally:
             transaction.abort()
         return replies
+
+    def forget(self) -> None:
+        """Forget what others said: it is to be asked anew."""
+        self._passing.clear()
+
+    def _still_passing(self) -> dict[bytes, bytes]:
+        """Give the replies of others that are repeated as they are, because no TTL in them has moved since."""
+        if self._elsewhere is not None:
+            tick = int(self._clock() * TICKS)
+            if tick != self._tick:
+                self._tick = tick
+                self._passing.clear()
+        return self._passing
+
+    def _let_pass(self, query: bytes, reply: bytes) -> None:
+        """Repeat *reply* for a moment, if it is a whole positive answer of others."""
+        if reply[6:8] != b"\0\0" and not reply[2] & 6 and not reply[3] & 15 and len(query) < MEMO_QUERY:
+            if len(self._passing) >= MEMO:
+                self._passing.clear()
+            self._passing[query[2:]] = reply[2:]
 
     def ours(self, name: bytes, qtype: int) -> tuple[int, bytes] | None:
         """Give the rcode and the RRset (as stored) of what we say to a question; None for a name that is not ours."""

@@ -227,11 +227,8 @@ class Forwarder:
         if not query.flags & RD:
             return self._refuse(query, limit, options, REFUSED, NO_RECURSION)
         edns = query.edns
-        key = cache_key(
-            query.name + query.question[-4:],
-            dnssec=edns is not None and edns.dnssec_ok,
-            unchecked=bool(query.flags & CD),
-        )
+        do = edns is not None and edns.dnssec_ok
+        key = cache_key(query.name + query.question[-4:], dnssec=do, unchecked=query.flags & CD != 0)
         entry = self._cache.get(key)
         if entry is not None:
             now = self._clock()

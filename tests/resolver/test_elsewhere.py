@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshdns.resolver.answer import COUNTS, Count, Resolver
+from meshdns.resolver.answer import COUNTS, TICKS, Count, Resolver
 from meshdns.wire.query import Query
 from meshdns.wire.reply import Later, Reply, build_reply
+from meshdns.wire.rrset import rrset
 from meshdns.zone.lookup import Zones
 from tests.resolver.test_answer import NAMES, OPTS, Store, named
 from tests.wire.packets import SEEDS, opt
@@ -118,7 +119,36 @@ def test_a_later_reply_is_counted_when_it_comes() -> None:
     assert (counters[Count.SERVFAIL], sum(counters)) == (1, 1)
 
 
-def test_what_others_say_is_not_remembered_as_ours() -> None:
+class Telling(Somebody):
+    """Answers with one record."""
+
+    def __call__(self, query: Query, limit: int, options: bytes) -> bytes | Later:
+        self.asked.append((query, limit, options))
+        records = rrset(1, 60, [bytes((192, 0, 2, len(self.asked)))])
+        return build_reply(query, 0, limit=limit, rrset=records, recursion=True)
+
+
+def test_what_others_say_is_repeated_for_a_moment_and_no_longer() -> None:
+    now = [100.0]
+    somebody = Telling()
+    asking = Resolver(Store(), Zones(RULES, ("kuma",)), [0] * COUNTS, elsewhere=somebody, clock=lambda: now[0])
+    replies = [asking.answer_now(named("a.org", id=id)) for id in (1, 2)]
+    assert [reply[2:] for reply in replies if isinstance(reply, bytes)] == [replies[0][2:]] * 2  # type: ignore[index]
+    assert [reply[:2] for reply in replies if isinstance(reply, bytes)] == [b"\0\1", b"\0\2"]
+    assert (len(somebody.asked), asking.repeated) == (1, 1)
+    for again in (
+        lambda: asking.answer_now(named("a.org"), stream=True),
+        lambda: asking.answer_now(named("a.org", flags=0x0110)),
+        asking.forget,
+        lambda: now.__setitem__(0, now[0] + 1 / TICKS),
+    ):
+        before = len(somebody.asked)
+        again()
+        asking.answer_now(named("a.org"))
+        assert len(somebody.asked) == before + 1, again
+
+
+def test_errors_and_denials_of_others_are_not_repeated() -> None:
     somebody = Somebody()
     asking = resolver(somebody)
     for _ in range(3):
