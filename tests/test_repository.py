@@ -14,6 +14,7 @@ import trustme
 from meshdns import config as configuration
 from meshdns.cli.main import VERBS, main
 from meshdns.config import Config, load
+from meshdns.upstream.settings import UpstreamSettings
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -86,7 +87,8 @@ def test_every_key_of_the_configuration_is_in_its_reference() -> None:
     documented = {key for row in rows for key in re.findall(r"\w+", row)}
     fields = Config.model_fields
     known = {field.alias or name for name, field in fields.items()}
-    for model in (*configuration._SOURCE_TYPES.values(), type(Config().tcp), type(Config().rate_limit)):
+    parts = (type(Config().tcp), type(Config().rate_limit), type(Config().cache), UpstreamSettings)
+    for model in (*configuration._SOURCE_TYPES.values(), *parts):
         known |= {field.alias or name for name, field in model.model_fields.items()}
     known -= {"name", "type"}
     assert documented == known
