@@ -217,8 +217,8 @@ def test_setup_sends_every_logger_there_from_its_level_up(pipe: Pipe) -> None:
         handler = log.setup("warning", fd=pipe.writer)
         assert root.handlers == [handler]
         assert handler is not first
-        logging.getLogger("some.library").info("quiet")
-        logging.getLogger("some.library").warning("loud")
+        logging.getLogger("some.package").info("quiet")
+        logging.getLogger("some.package").warning("loud")
         handler.close()
     finally:
         root.handlers[:] = handlers
@@ -226,4 +226,4 @@ def test_setup_sends_every_logger_there_from_its_level_up(pipe: Pipe) -> None:
         logging.raiseExceptions = raising
         logging.captureWarnings(False)
     (text,) = pipe.read().splitlines()
-    assert text.endswith("warning some.library: loud")
+    assert text.endswith("warning some.package: loud")

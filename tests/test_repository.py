@@ -148,7 +148,7 @@ def test_every_use_has_an_example() -> None:
 def test_no_file_names_a_place_of_one_machine_or_a_registry() -> None:
     places = re.compile(
         rb"(?<![\w.])/(?:work|root|home/\w+|Users)/|"
-        rb"(?:docker|ghcr|quay|gcr|registry\.k8s)\.io/|registry\.npmjs|files\.pythonhosted|pypi\.org/simple|index-url"
+        rb"(?:docker|ghcr|quay|gcr|registry\.k8s)\.io/|registry\.npm[j]s|files\.python[h]osted|py[p]i\.org/simple|index-ur[l]"
     )
     here = Path(__file__)
     found = [
