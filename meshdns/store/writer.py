@@ -5,7 +5,6 @@ what is left is written in one transaction together with the compiled entries an
 changes nothing opens no write transaction. What cannot be written changes nothing, neither on disk nor here.
 """
 
-import gc
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ import lmdb
 
 from meshdns.inventory.record import NameRecord, Table
 from meshdns.store.batch import Batch
+from meshdns.store.collector import collector_paused
 from meshdns.store.compiled import closure, rebuild, update
 from meshdns.store.delivered import add_delivered, put_delivered, read_delivered
 from meshdns.store.difference import Difference, compare
@@ -146,7 +146,7 @@ class Writer:
 
         Raises StoreError when it cannot be written; the last table then stays.
         """
-        with _collector_paused():
+        with collector_paused():
             return self._apply(source, table, version)
 
     def _apply(self, source: str, table: Table, version: str) -> Push:
@@ -407,22 +407,6 @@ class Writer:
             write_progress(self._store.path, Progress(self.generation, heard))
         except OSError as error:
             log.warning("%s: how far the store has come cannot be noted beside it (%s)", self._store.path, error)
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keep the cycle collector from walking a hundred thousand new values again and again: 8 s of a push become 5.
-
-    Nothing here makes cycles.
-    """
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _encoded(record: NameRecord) -> bytes:
