@@ -291,9 +291,21 @@ def examine(text: str, path: Path, environ: Mapping[str, str] = os.environ) -> E
     except ValidationError as error:
         seen = list(plain_problems(error, _locate, LATER))
         found += [(at, problem, None) for at, problem in (*seen, *_hidden(tree, seen))]
-    defaults = settings or Config()
-    found += check_upstreams(tree, (*defaults.zones, *defaults.rules().reverse_zones), defaults.listen)
+    known = settings or _readable(tree)
+    found += check_upstreams(tree, (*known.zones, *known.rules().reverse_zones), known.listen)
     return Examined(path, place(tree, found), None if found else settings, tuple(_records_files(tree)))
+
+
+def _readable(tree: YamlMapping) -> Config:
+    """Give what can be read of the keys that upstreams are looked at with, nothing for one that cannot."""
+    read: dict[str, list[Any]] = {key: [] for key in ("listen", "zones", "reverse") if key in tree}
+    for key, values in read.items():
+        for value in tree[key] if isinstance(tree[key], list) else ():
+            try:
+                values += getattr(Config.model_validate({key: [value]}), key)
+            except ValidationError:
+                pass  # told already
+    return Config().model_copy(update={key: tuple(values) for key, values in read.items()})
 
 
 def _records_files(tree: YamlMapping) -> Iterator[FileSettings]:

@@ -359,6 +359,14 @@ def test_all_faults_come_at_once_in_the_order_of_the_file(here: Path) -> None:
     ]
 
 
+def test_upstreams_are_looked_at_with_the_listeners_that_are_meant(here: Path) -> None:
+    upstreams = "upstreams: [{servers: ['127.0.0.1:15053', '127.0.0.1:5']}]\n"
+    found = faults(here, f"drain: x\nlisten: ['127.0.0.1:5']\n{upstreams}{FILE}")
+    assert [fault.key for fault in found] == ["drain", "upstreams[0].servers[1]"]
+    found = faults(here, f"listen: x\n{upstreams}{FILE}")
+    assert [fault.key for fault in found] == ["listen"]
+
+
 def test_the_message_has_a_line_for_each_fault_that_begins_with_its_place(here: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read(here, "zonse: []\n" + FILE + "drain: 5\n")
