@@ -302,7 +302,7 @@ def _readable(tree: YamlMapping) -> Config:
     for key, values in read.items():
         for value in tree[key] if isinstance(tree[key], list) else ():
             try:
-                values += getattr(Config.model_validate({key: [value]}), key)
+                values.extend(getattr(Config.model_validate({key: [value]}), key))
             except ValidationError:
                 pass  # told already
     return Config().model_copy(update={key: tuple(values) for key, values in read.items()})

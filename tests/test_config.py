@@ -355,7 +355,8 @@ def test_all_faults_come_at_once_in_the_order_of_the_file(here: Path) -> None:
         (8, "sources[2].token_file"),
         (9, "drain"),
         (10, "upstreams[0].servers"),
-        (10, "upstreams[1].zone"),  # told although the configuration as a whole cannot be read
+        (10, "upstreams[1].servers[0]"),  # these two are told although the configuration as a whole cannot be read
+        (10, "upstreams[1].zone"),
     ]
 
 
