@@ -60,7 +60,9 @@ def told(directory: Path, child: Child) -> SourceState | None:
         written: Written = read_file(directory / "status" / "sync")
     except StatusError:
         return None
-    return SourceState.from_document(written.document["sources"][0]) if written.pid == child.pid else None
+    if written.pid != child.pid or not written.document:  # not its own yet, or nothing told yet
+        return None
+    return SourceState.from_document(written.document["sources"][0])
 
 
 def delivered(directory: Path, child: Child) -> SourceState | None:
