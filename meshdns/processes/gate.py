@@ -62,12 +62,12 @@ class Gate:
             return self._resolver.answer_batch(queries)
         return [self.answer_datagram(query, client(i)) for i, query in enumerate(queries)]
 
-    def answer_message(self, query: bytes, client: str) -> Reply:
-        """Give the reply to a message over TCP, or None; TCP proves who asks, so nothing is limited here."""
+    def answer_messages(self, queries: Sequence[bytes], client: str) -> Sequence[Reply]:
+        """Give the reply to each message over TCP, or None; TCP proves who asks, so nothing is limited here."""
         if self._admission.permits(client):
-            return self._resolver.answer_now(query, stream=True)
-        self._row[Number.NOT_ALLOWED] += 1
-        return self._resolver.refuse(query, stream=True)
+            return self._resolver.answer_batch(queries, stream=True)
+        self._row[Number.NOT_ALLOWED] += len(queries)
+        return [self._resolver.refuse(query, stream=True) for query in queries]
 
 
 class _Limited:

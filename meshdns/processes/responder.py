@@ -78,7 +78,7 @@ class Responder:
         for listener in self._udp:
             await listener.start()
         for endpoint, gate in zip(self._endpoints, self._gates, strict=True):
-            await self._tcp.listen(endpoint.tcp, gate.answer_message)
+            await self._tcp.listen(endpoint.tcp, gate.answer_messages)
         self._status.row[Number.SERVING] = 1
         self._beat(loop.time())
         await self._finish.wait()

@@ -31,6 +31,7 @@ from meshdns.wire.reply import (
     RD,
     REFUSED,
     SERVFAIL,
+    STREAM_MAXIMUM,
     UDP_MAXIMUM,
     UDP_MINIMUM,
     Ede,
@@ -238,7 +239,7 @@ class Resolver:
 
     def _guarded(self, query: bytes, transaction: Transaction, *, stream: bool) -> Reply:
         try:
-            reply = None if stream else self._usual_answer(query, transaction.get)
+            reply = self._usual_answer(query, transaction.get, stream=stream)
             return self._answer(query, transaction.get, stream=stream) if reply is None else reply
         except Exception:  # a fault of ours must cost one query, not the service; it is logged with its packet
             log.exception("no answer to the query %s", query[:512].hex())
@@ -252,8 +253,8 @@ class Resolver:
         self._counters[Count.REFUSED] += 1
         return build_reply(parsed, REFUSED, limit=size_limit(parsed.edns, stream=stream), ede=PROHIBITED)
 
-    def _usual_answer(self, query: bytes, get: Get) -> Reply:
-        """Give the UDP reply to a usual query for a name of ours, or None: take the complete path."""
+    def _usual_answer(self, query: bytes, get: Get, *, stream: bool) -> Reply:
+        """Give the reply to a usual query, or None: take the complete path."""
         usual = self._usual.get(query[2:12])
         if usual is None:
             return None
@@ -269,6 +270,8 @@ class Resolver:
             tail, limit = bare, min(max(opt[3] << 8 | opt[4], UDP_MINIMUM), UDP_MAXIMUM)
         elif opt:
             return None
+        if stream:
+            limit = STREAM_MAXIMUM
         name = query[QUESTION_OFFSET:end].lower()
         stored = get(name + query[end : end + 2])
         if stored is not None:

@@ -63,7 +63,7 @@ def test_who_may_ask_is_answered_others_are_refused_and_counted(
     row = [0] * ROW
     through = gate(row, loopback=loopback, allow=allow)
     assert rcode(through.answer_datagram(QUERY, client)) == expected
-    assert rcode(through.answer_message(QUERY, client)) == expected
+    assert rcode(through.answer_messages([QUERY], client)[0]) == expected
     assert row[Number.NOT_ALLOWED] == (2 if expected == 5 else 0)
     assert row[expected] == 2
 
@@ -76,7 +76,7 @@ def test_beyond_the_limit_a_datagram_is_cut_and_a_stream_is_not() -> None:
     assert truncated == [False] * 200 + [True] * 5
     assert all(reply is not None and len(reply) <= len(QUERY) for reply in replies[200:])
     assert row[Number.RATE_LIMITED] == 5
-    assert not any((reply := through.answer_message(QUERY, "10.1.2.3")) and reply[2] & 2 for _ in range(205))
+    assert not any((reply := through.answer_messages([QUERY], "10.1.2.3")[0]) and reply[2] & 2 for _ in range(205))
     now[0] += 1
     assert through.answer_datagram(QUERY, "10.1.2.3") == replies[0]
 
@@ -94,7 +94,7 @@ def test_what_is_no_query_gets_nothing() -> None:
     through = gate(row, loopback=False)
     for client in ("10.0.0.1", "192.0.2.1"):
         assert through.answer_datagram(b"\0\1", client) is None
-        assert through.answer_message(b"\0\1", client) is None
+        assert through.answer_messages([b"\0\1"], client) == [None]
 
 
 def test_a_refusal_says_why() -> None:

@@ -264,14 +264,17 @@ OPTS = [b"", OPT, opt(0), opt(512), opt(4096, flags=0x8000), opt(version=1), opt
     ),
     st.integers(0, 200),
     st.binary(max_size=3),
+    st.booleans(),
 )
-def test_the_fast_path_gives_the_bytes_of_the_complete_path(message: bytes, at: int, mutation: bytes) -> None:
+def test_the_fast_path_gives_the_bytes_of_the_complete_path(
+    message: bytes, at: int, mutation: bytes, stream: bool
+) -> None:
     for each in (message, message[:at] + mutation + message[at + len(mutation) :]):
         both = resolver()
         get = Store().get
-        fast = both._usual_answer(each, get)
+        fast = both._usual_answer(each, get, stream=stream)
         if fast is not None:
-            assert fast == both._answer(each, get, stream=False)
+            assert fast == both._answer(each, get, stream=stream)
 
 
 def test_the_fast_path_takes_the_usual_queries() -> None:
@@ -282,7 +285,7 @@ def test_the_fast_path_takes_the_usual_queries() -> None:
         named("web.mesh", 28),
         named("nosuch.mesh", 65, **WITH_OPT),
     ):
-        assert resolver()._usual_answer(message, Store().get) is not None
+        assert resolver()._usual_answer(message, Store().get, stream=False) is not None
 
 
 def test_a_batch_is_answered_from_one_transaction() -> None:

@@ -93,14 +93,15 @@ def test_a_question_goes_as_it_was_read() -> None:
             st.sampled_from(OPTS),
         ),
         st.sampled_from(SEEDS),
-    )
+    ),
+    st.booleans(),
 )
-def test_the_fast_path_asks_what_the_complete_path_asks(message: bytes) -> None:
+def test_the_fast_path_asks_what_the_complete_path_asks(message: bytes, stream: bool) -> None:
     fast, complete = Somebody(), Somebody()
     store = Store()
-    reply = resolver(fast)._usual_answer(message, store.get)
+    reply = resolver(fast)._usual_answer(message, store.get, stream=stream)
     if reply is not None:
-        assert reply == resolver(complete)._answer(message, store.get, stream=False)
+        assert reply == resolver(complete)._answer(message, store.get, stream=stream)
         assert fast.asked == complete.asked
 
 

@@ -19,7 +19,7 @@ async def serve() -> None:
     ((endpoint,),) = bind(["127.0.0.1:0"]).rows
     udp, tcp = listener(endpoint.udp, lambda query, _: query), TcpServer(TcpLimits())
     await udp.start()
-    await tcp.listen(endpoint.tcp, lambda query, _: query)
+    await tcp.listen(endpoint.tcp, lambda queries, _: queries)
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin, ended.set)
     resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]),) * 2)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from meshdns.transport.sockets import STREAM_BUFFER
-from meshdns.transport.tcp import AWAITED, OUTPUT
+from meshdns.transport.tcp_connection import AWAITED, OUTPUT
 from meshdns.wire.framing import frame
 from meshdns.wire.reply import Reply
 from tests.transport.test_tcp import Client, serving
