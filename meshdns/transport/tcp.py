@@ -188,13 +188,18 @@ class TcpServer:
         events = self._events
         if not events:
             events.extend((key.data, mask) for key, mask in self._selector.select(0))
-        for _ in range(min(EVENTS, len(events))):
-            connection, mask = events.popleft()
-            connection.attend(mask)
+        awaits_turn, self._turning = self._turning, True
+        try:
+            for _ in range(min(EVENTS, len(events))):
+                connection, mask = events.popleft()
+                connection.attend(mask)
+        finally:
+            if not awaits_turn:  # what has just come is served at once
+                self._turn()
 
     def _turn(self) -> None:
         served = 0
-        share = min(SHARE, max(LEAST, TURN // len(self._ready)))
+        share = min(SHARE, max(LEAST, TURN // max(1, len(self._ready))))
         try:
             while self._ready and served < TURN:
                 count = self._ready.popleft().serve(share)
