@@ -3,13 +3,10 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal
 
 TIMES = "×"  # noqa: RUF001 - the sign, not the letter
 """The unit of a ratio."""
-
-NO_DETAILS: Mapping[str, Sequence[float]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ class Row:
     unit: str
     must: Bound | None = None
     stretch: Bound | None = None
-    details: Mapping[str, Sequence[float]] = field(default=NO_DETAILS)
+    details: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.measured:

@@ -21,8 +21,8 @@ class Settings:
     only: tuple[str, ...] = ()
 
     def wants(self, key: str) -> bool:
-        """Tell whether the row *key* is to be measured."""
-        return not self.only or key.startswith(self.only)
+        """Tell whether the row *key* is to be measured, or a row whose key begins with it."""
+        return not self.only or key.startswith(self.only) or any(each.startswith(key) for each in self.only)
 
     def wants_any(self, keys: Iterable[str]) -> bool:
         """Tell whether any of *keys* is to be measured: what they need is started only then."""
