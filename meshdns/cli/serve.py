@@ -1,17 +1,18 @@
 """``meshdns serve``: run an instance until it is told to end."""
 
 import argparse
+from functools import partial
 
 from meshdns.cli.instance import configuration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take nothing besides the configuration."""
+    """Take nothing besides the configuration; ``--trial`` is how an upgrade tries the image that is to come."""
+    parser.add_argument("--trial", type=int, help=argparse.SUPPRESS)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve; give 0 when ended as told, 2 when the data directory cannot be used, 3 when something is in use."""
-    config = configuration(arguments)
-    from meshdns.processes.supervisor import serve  # noqa: PLC0415 - only when the configuration is good
+    from meshdns.processes.service import serve  # noqa: PLC0415 - other verbs of this module's kind do not need it
 
-    return serve(config, reload=lambda: configuration(arguments))
+    return serve(partial(configuration, arguments), trial=arguments.trial)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from meshdns.processes.lifeline import Lifeline
-from meshdns.processes.status_file import StatusWriter
+from meshdns.processes.status_file import COUNTS, StatusWriter
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ FINISH = signal.SIGUSR1
 """Tells a child to finish what it has begun and to end. Not SIGTERM: service managers and terminals send that to
 every process of a service, and then the children must serve on for as long as the supervisor drains."""
 
-DEAF_TO = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+DEAF_TO = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 """What children ignore, because it is meant for the supervisor."""
 
 BLOCKED = frozenset((*DEAF_TO, FINISH, signal.SIGCHLD))
@@ -38,7 +38,9 @@ def listen_to_signals() -> None:
 class Child:
     """One living process.
 
-    told: when it was told to finish (CLOCK_MONOTONIC). wanted: whether it, or a successor, should be there.
+    told: when it was told to finish (CLOCK_MONOTONIC). wanted: whether it, or a successor, should be there. former:
+    born of an image of the supervisor that was succeeded since. overtaken: a successor's status file took the place of
+    its own. credited: how much of its counts the instance's have by now.
     """
 
     name: str
@@ -50,6 +52,9 @@ class Child:
     told: float | None = None
     killed: bool = False
     wanted: bool = True
+    former: bool = False
+    overtaken: bool = False
+    credited: list[int] = field(default_factory=lambda: [0] * COUNTS)
 
     def finish(self) -> None:
         """Tell it to finish; once is enough."""
@@ -96,12 +101,17 @@ def fork(name: str, body: Callable[[Lifeline], int], *, status: StatusWriter) ->
             os._exit(code)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
     lifeline.keep()
+    return Child(name, pid, lifeline, reaper(pid), status)
+
+
+def reaper(pid: int) -> Callable[[], int | None]:
+    """Give what reaps the child *pid* of this process: None while it lives, then its exit code, once."""
 
     def ended() -> int | None:
         reaped, state = os.waitpid(pid, os.WNOHANG)
         return os.waitstatus_to_exitcode(state) if reaped else None
 
-    return Child(name, pid, lifeline, ended, status)
+    return ended
 
 
 def execute(name: str, module: str, handed: Mapping[str, bytes], *, keep: tuple[int, ...] = ()) -> Child:

@@ -8,6 +8,7 @@ import array
 import logging
 import socket
 import struct
+from collections.abc import Iterable
 
 from meshdns.transport.sockets import Bound
 
@@ -32,14 +33,29 @@ _NO_SYN = (
 
 
 def seal(bound: Bound) -> None:
-    """Let no further client into the sockets of *bound*; who is inside stays readable and answerable."""
+    """Let no further client into the sockets of *bound*; who is inside stays readable and answerable.
+
+    What was lent to us is left as it is: its owner starts the next instance with it, and queries wait there for that.
+    """
     for row in bound.rows:
         for endpoint in row:
-            try:
-                _seal_datagrams(endpoint.udp)
-                _seal_connections(endpoint.tcp)
-            except OSError as fault:  # then a query of the last microseconds may be lost
-                log.debug("%s cannot be sealed: %s", endpoint.address, fault)
+            seal_sockets(
+                each
+                for each, lent in ((endpoint.udp, endpoint.udp_lent), (endpoint.tcp, endpoint.tcp_lent))
+                if not lent
+            )
+
+
+def seal_sockets(sockets: Iterable[socket.socket]) -> None:
+    """Do for each of *sockets* what :func:`seal` does."""
+    for each in sockets:
+        try:
+            if each.type == socket.SOCK_DGRAM:
+                _seal_datagrams(each)
+            else:
+                _seal_connections(each)
+        except OSError as fault:  # then a query of the last microseconds may be lost
+            log.debug("%s cannot be sealed: %s", each.getsockname(), fault)
 
 
 def _seal_datagrams(udp: socket.socket) -> None:

@@ -5,7 +5,7 @@ Decides nothing about the service as a whole (``supervisor`` does); the time is 
 
 import logging
 import time
-from collections.abc import Callable, Iterator, MutableSequence, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,8 +49,8 @@ class Slot:
 class Crew:
     """Some responders and one ``sync``.
 
-    responders, sync: name and what starts it. counts: where the counts of responders that ended are kept. folder:
-    where ``sync`` keeps its status file.
+    responders, sync: name and what starts it. counts: where the counts of responders that ended, or whose status file
+    was overtaken, are kept. folder: where ``sync`` keeps its status file.
     """
 
     def __init__(
@@ -63,6 +63,8 @@ class Crew:
     ) -> None:
         self._responders = [Slot(name, begin) for name, begin in responders]
         self._sync = Slot("sync", sync)
+        self._leaving: list[Child] = []
+        self._held = False
         self._counts = counts
         self._folder = folder
         self._suspicion = Suspicion()
@@ -75,7 +77,7 @@ class Crew:
     @property
     def children(self) -> list[Child]:
         """Every child that was not reaped yet."""
-        return [child for slot in self._slots() for child in slot.children]
+        return [*(child for slot in self._slots() for child in slot.children), *self._leaving]
 
     @property
     def restarts(self) -> dict[str, int]:
@@ -92,10 +94,47 @@ class Crew:
         """When the next start is due."""
         return min((slot.due for slot in self._slots() if slot.due is not None), default=None)
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether none is left of those that :meth:`adopt` took, ``sync`` included."""
+        return not any(child.former for child in self.children)
+
     def start(self) -> None:
-        """Start all."""
+        """Start all; of those that were adopted ``sync`` is succeeded later, it writes alone."""
         for slot in self._slots():
-            self._start(slot)
+            if slot is not self._sync or not slot.children:
+                self._start(slot)
+
+    def adopt(self, children: Sequence[Child], restarts: Mapping[str, int]) -> None:
+        """Take over the *children* of the image before this one; :meth:`start` brings their successors.
+
+        They serve on until :meth:`let_go`, and ``sync`` with them. Who never answered is told to finish at once.
+        """
+        slots = {slot.name: slot for slot in self._slots()}
+        for child in children:
+            if slot := slots.get(child.name):
+                slot.children.append(child)
+            else:
+                self._leaving.append(child)
+            if child.status is not None and not child.status.row[Number.SERVING]:
+                child.finish()
+        for slot in slots.values():
+            slot.restarts = restarts.get(slot.name, 0)
+        self._held = True
+
+    def successors_answer(self, now: float) -> bool:
+        """Tell whether the adopted responders can be let go: each has a successor that answers."""
+        return all(
+            slot.children and not slot.children[-1].former and _answers(slot.children[-1], now)
+            for slot in self._responders
+        )
+
+    def let_go(self) -> None:
+        """Tell those that were adopted to finish, now that they have successors."""
+        self._held = False
+        for child in self.children:
+            if child.former:
+                child.finish()
 
     def renew(self) -> None:
         """Have every child succeeded by a fresh one: a responder when that answers, ``sync`` by one after it."""
@@ -115,6 +154,10 @@ class Crew:
             self._attentive = now
         self._looked = now
         deaths = None
+        for child in self._leaving[:]:
+            if child.ended() is not None:
+                self._leaving.remove(child)
+                self._retire(child)
         for slot in self._slots():
             for child in slot.children[:]:
                 code = child.ended()
@@ -123,7 +166,10 @@ class Crew:
             if slot.due is not None and now >= slot.due:
                 self._start(slot)
         self._watch(now)
-        for slot in self._responders:
+        for child in self.children:
+            if child.overtaken:
+                self._credit(child)
+        for slot in self._responders if not self._held else ():
             if len(slot.children) > 1 and _answers(slot.children[-1], now):
                 for former in slot.children[:-1]:
                     former.finish()
@@ -158,6 +204,11 @@ class Crew:
                     time.sleep(0.005)
                 self._retire(child)
             slot.children.clear()
+        for child in self._leaving:
+            while child.ended() is None:
+                time.sleep(0.005)
+            self._retire(child)
+        self._leaving.clear()
 
     def start_anew(self) -> None:
         """Start all at the next look, as if none had ever died."""
@@ -170,18 +221,25 @@ class Crew:
         """Give all children, expected to end."""
         for slot in self._slots():
             slot.due = None
-            for child in slot.children:
-                child.wanted = False
+        for child in self.children:
+            child.wanted = False
         return self.children
 
     def _start(self, slot: Slot) -> None:
         slot.due = None
         try:
-            slot.children.append(slot.begin())
+            begun = slot.begin()
         except OSError as fault:  # no process, no memory, no descriptor to be had just now
             delay = slot.streak.died(0.0) or 1.0
             slot.due = time.monotonic() + delay
             log.error("%s could not be started: %s; tried again in %.1f s", slot.name, fault, delay)
+            return
+        for former in slot.children:
+            former.overtaken = True
+            self._credit(former)
+        if begun.status is not None:
+            begun.status.show()
+        slot.children.append(begun)
 
     def _take_leave(self, slot: Slot, child: Child, code: int, now: float) -> Deaths | None:
         """Have *child*, which ended, succeeded if it should be."""
@@ -194,20 +252,34 @@ class Crew:
             if last:
                 slot.due = now
             return None
+        answered = any(_answers(other, now) for other in slot.children)
         delay = slot.streak.died(now - child.born)
         slot.restarts += 1
         again = f"started again in {delay:.1f} s" if delay else "started again"
         log.warning("%s (process %d) ended: %s; %s", slot.name, child.pid, describe(code), again)
         if last:
             slot.due = now + delay
+        if answered:  # by the same store: it is not the store that this one died of
+            return None
         return self._suspicion.died(code, now, responder=slot is not self._sync)
 
     def _retire(self, child: Child) -> None:
         """Keep the counts of a child that ended, so that the instance's only grow."""
+        self._credit(child)
         if child.status is not None:
-            for place in range(COUNTS):
-                self._counts[place] += child.status.row[place]
+            for place in range(COUNTS):  # its file stays where it is until a successor's takes its place
+                child.status.row[place] = 0
         child.release()
+
+    def _credit(self, child: Child) -> None:
+        """Add to the instance's counts what *child*, whose own are not read any more, has counted since the last."""
+        if child.status is None:
+            return
+        for place, before in enumerate(child.credited):
+            counted = child.status.row[place]
+            if counted != before:
+                self._counts[place] += counted - before
+                child.credited[place] = counted
 
     def _watch(self, now: float) -> None:
         for child in self.children:

@@ -17,6 +17,13 @@ class Lifeline:
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe2(os.O_CLOEXEC)
 
+    @classmethod
+    def held(cls, writer: int) -> "Lifeline":
+        """Go on holding a child by *writer*, which this process held before it executed another image."""
+        self = cls.__new__(cls)
+        self.reader, self.writer = -1, writer
+        return self
+
     def keep(self) -> None:
         """In the supervisor, after the child was started: keep only what holds the child."""
         os.close(self.reader)

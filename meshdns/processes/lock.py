@@ -47,6 +47,13 @@ class DirectoryLock:
         except OSError:  # a full disk: the lock holds, only its holder stays nameless
             pass
 
+    @classmethod
+    def held(cls, descriptor: int) -> "DirectoryLock":
+        """Go on holding what this process locked by *descriptor* before it executed another image."""
+        self = cls.__new__(cls)
+        self.descriptor = descriptor
+        return self
+
     def close(self) -> None:
         """Let go in this process."""
         os.close(self.descriptor)

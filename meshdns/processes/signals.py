@@ -4,7 +4,7 @@ import os
 import selectors
 import signal
 
-HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD)
 
 
 class Signals:
@@ -16,6 +16,7 @@ class Signals:
         self._selector.register(self._reader, selectors.EVENT_READ)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         self._former = {number: signal.signal(number, lambda *_: None) for number in HEARD}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)  # what waited while this image was executed comes now
 
     def wait(self, timeout: float) -> bytes:
         """Wait until a signal comes or *timeout* seconds are over; give the numbers of those that came."""
@@ -25,6 +26,16 @@ class Signals:
             return os.read(self._reader, 4096)
         except BlockingIOError:
             return b""
+
+    def hold_back(self) -> None:
+        """Have all that was not given yet, and all that comes, wait in the kernel: for the image executed next."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+        for number in self.wait(0):
+            os.kill(os.getpid(), number)
+
+    def let_in(self) -> None:
+        """Undo :meth:`hold_back`."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
 
     def close(self) -> None:
         """Put back what was, in the process that made it."""

@@ -10,11 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from meshdns.processes.status_file import Number, StatusError, Written, read_file
+from meshdns.processes.status_file import COUNTS, Number, StatusError, Written, read_file
 from meshdns.processes.upstream_status import ForwardingState, forwarding_state
 
 FRESH = 5.0
 """Seconds. A heartbeat (one each second) that is older belongs to a process that hangs."""
+
+_TRIES = 20
+"""The files are read again so often when a process was succeeded meanwhile."""
 
 SHOWN = 20
 """Names and lines of one kind that a document holds; how many there are in all stands beside them."""
@@ -173,15 +176,13 @@ class Status:
 
 def read_status(data_dir: Path) -> Status:
     """Give the state of the instance that uses *data_dir*; never raises: what is not known says so in ``problem``."""
-    folder = directory(data_dir)
     try:
-        supervisor = read_file(folder / "supervisor")
+        supervisor, files = _read_all(directory(data_dir))
     except StatusError as fault:
         return Status(data_dir, problem=f"no instance has run here: {fault}")
     about = supervisor.document
     running = supervisor.alive and supervisor.age < FRESH
     restarts: Mapping[str, int] = about.get("restarts", {})
-    files = {name: _read(folder / name) for name in restarts}
     responders = [each for name, each in files.items() if name != "sync" and each]
     row = [sum(numbers) for numbers in zip(supervisor.row, *(each.row for each in responders), strict=True)]
     newest = max(responders, key=lambda each: each.row[Number.GENERATION], default=None)
@@ -222,6 +223,19 @@ def responders_read(data_dir: Path, mark: int) -> bool:
     """Tell whether every responder has read the flush requests up to *mark*, or has begun after them."""
     files = [_read(path) for path in directory(data_dir).glob("responder-*")]
     return all(each is None or not each.alive or each.row[Number.FLUSH_READ] >= mark for each in files)
+
+
+def _read_all(folder: Path) -> tuple[Written, dict[str, Written | None]]:
+    """Read the supervisor's file and those that it names, between two moments at which counts go over to its own."""
+    supervisor = read_file(folder / "supervisor")
+    for _ in range(_TRIES):
+        files = {name: _read(folder / name) for name in supervisor.document.get("restarts", {})}
+        again = read_file(folder / "supervisor")
+        settled = again.row[:COUNTS] == supervisor.row[:COUNTS]
+        supervisor = again
+        if settled:
+            break
+    return supervisor, {name: files.get(name) for name in supervisor.document.get("restarts", {})}
 
 
 def _read(path: Path) -> Written | None:

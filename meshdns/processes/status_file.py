@@ -128,18 +128,48 @@ class StatusWriter:
     process that still writes the former one disturbs nobody. Where no file can be had (disk full, read-only) the
     state is kept in memory, which a forked child shares: ``hidden`` then says why nobody else can see it.
     space: octets for a document, 0 for a process that writes none. own: whether the calling process is the one that
-    writes; otherwise it is nobody's until :meth:`adopt`.
+    writes; otherwise it is nobody's until :meth:`adopt`. shown: at once; otherwise the former file stays until
+    :meth:`show`. descriptor: of the file or memory, for a process that is to go on with it.
     """
 
-    def __init__(self, path: Path, *, space: int = DOCUMENT_SPACE, own: bool = True) -> None:
+    def __init__(self, path: Path, *, space: int = DOCUMENT_SPACE, own: bool = True, shown: bool = True) -> None:
         size = _DOCUMENTS_AT + 2 * (_LENGTH.size + space if space else 0)
         self.hidden = ""
         fresh = path.with_name(f".{path.name}.new")
         try:
-            self._map = _create(fresh, size)
+            self.descriptor = _create(fresh, size)
         except OSError as fault:
             self.hidden = f"{path}: {fault.strerror}"
-            self._map = mmap.mmap(-1, size)
+            self.descriptor = _in_memory(path.name, size)
+        self._unshown = None if self.hidden else (fresh, path)
+        self._open(size, space)
+        self._claim(os.getpid() if own else 0)
+        if shown:
+            self.show()
+
+    @classmethod
+    def inherited(cls, descriptor: int) -> "StatusWriter":
+        """Go on with what another wrote under *descriptor*, in the same layout; it stays that process's state."""
+        self = cls.__new__(cls)
+        self.descriptor, self.hidden, self._unshown = descriptor, "", None
+        head = os.pread(descriptor, _HEAD.size, 0)
+        if len(head) < _HEAD.size or not head.startswith(MAGIC):
+            raise StatusError(f"descriptor {descriptor}: not a status file of this version of meshdns")
+        self._open(os.fstat(descriptor).st_size, _HEAD.unpack(head)[-1])
+        return self
+
+    def show(self) -> None:
+        """Let the file take the place of a former one of the same name."""
+        if self._unshown is not None:
+            fresh, path = self._unshown
+            self._unshown = None
+            try:
+                fresh.replace(path)
+            except OSError as fault:
+                self.hidden = f"{path}: {fault.strerror}"
+
+    def _open(self, size: int, space: int) -> None:
+        self._map = mmap.mmap(self.descriptor, size)
         self._space = space
         whole = memoryview(self._map)
         self._views = (
@@ -149,9 +179,6 @@ class StatusWriter:
         )
         row, self._pulse, self._written = self._views
         self.row = cast("MutableSequence[int]", row)
-        self._claim(os.getpid() if own else 0)
-        if not self.hidden:
-            fresh.replace(path)
 
     def adopt(self) -> None:
         """Say that the calling process is the one that writes (a forked child calls this first)."""
@@ -186,20 +213,26 @@ class StatusWriter:
         for view in self._views:
             view.release()
         self._map.close()
+        os.close(self.descriptor)
 
 
-def _create(fresh: Path, size: int) -> mmap.mmap:
+def _in_memory(name: str, size: int) -> int:
+    descriptor = os.memfd_create(name)
+    os.ftruncate(descriptor, size)
+    return descriptor
+
+
+def _create(fresh: Path, size: int) -> int:
     fresh.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
         # All of it now: a store into a page for which the disk has no room would end the process by SIGBUS.
         os.posix_fallocate(descriptor, 0, size)
-        return mmap.mmap(descriptor, size)
     except OSError:
+        os.close(descriptor)
         fresh.unlink(missing_ok=True)
         raise
-    finally:
-        os.close(descriptor)
+    return descriptor
 
 
 def _place(count: int, space: int) -> int:

@@ -12,24 +12,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
-from pathlib import Path
 
 from meshdns import __version__
 from meshdns import log as logs
 from meshdns.config import Config
 from meshdns.errors import ConfigError, StoreError
-from meshdns.processes import responder
 from meshdns.processes import status as statuses
-from meshdns.processes.child import DEAF_TO, Child, execute, fork
+from meshdns.processes.child import Child, execute, fork
 from meshdns.processes.closing import SETTLE, seal
 from meshdns.processes.crew import Crew
+from meshdns.processes.handover import Handover, hand, hand_children
 from meshdns.processes.lifeline import Lifeline
-from meshdns.processes.lock import DirectoryError, DirectoryLock, InUseError
+from meshdns.processes.lock import DirectoryLock
+from meshdns.processes.parts import Parts
 from meshdns.processes.restarts import Deaths
 from meshdns.processes.signals import Signals
-from meshdns.processes.status_file import Number, StatusWriter
-from meshdns.store import integrity
-from meshdns.transport.sockets import BindError, Bound, Endpoint, bind
+from meshdns.processes.status_file import COUNTS, Number, StatusWriter
+from meshdns.processes.succession import Succession
+from meshdns.processes.upgrade import Trial, give_way
+from meshdns.transport.inherited import Given
+from meshdns.transport.sockets import Bound
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +49,6 @@ SET_ASIDE_AFTER = 600.0
 FORWARDING_SPACE = 64 << 10
 """Octets for what a responder tells of upstreams."""
 
-CHECK_TIME = 120.0
-"""Seconds for the check of the store."""
-
 
 class Phase(Enum):
     """RUNNING → DRAINING (serves as before, readiness false) → SEALED (nothing new arrives) → CLOSING (no restart)."""
@@ -61,18 +60,12 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What the supervisor starts, so that its life can be tried without the rest of the house.
+class Former:
+    """What the image before this one left: the document, and the children and unused sockets in it."""
 
-    respond: (configuration, its endpoints, status) → exit code, in a forked child. sync: a module to execute.
-    check: data_dir → one line about the store, and whether that is worth a warning; StoreError when it must not run.
-    set_aside: data_dir → where the store went.
-    """
-
-    respond: Callable[[Config, Sequence[Endpoint], StatusWriter], int]
-    sync: str
-    check: Callable[[Path], tuple[str, bool]]
-    set_aside: Callable[[Path], object]
+    left: Handover
+    children: Sequence[Child]
+    unused: Sequence[Given]
 
 
 class Supervisor:
@@ -100,10 +93,12 @@ class Supervisor:
         self._found_sound: float | None = None
         self._handler = logs.setup(config.log_level)
         self._announced = False
+        self._trial: Trial | None = None
+        self._succession: Succession | None = None
         self._ready = False
         self._told: dict[str, object] = {}
         folder = statuses.directory(config.data_dir)
-        self._status = StatusWriter(folder / "supervisor", space=16 << 10)
+        self._status = StatusWriter(folder / "supervisor", space=16 << 10, shown=False)
         if self._status.hidden:
             log.warning("status cannot be shown: %s", self._status.hidden)
         responders = [
@@ -111,21 +106,36 @@ class Supervisor:
         ]
         self._crew = Crew(responders, self._execute_sync, counts=self._status.row, folder=folder)
 
-    def run(self) -> int:
-        """Serve until told to end; give the exit code."""
+    def run(self, former: Former | None = None) -> int:
+        """Serve until told to end, from the beginning or from where *former* stopped; give the exit code."""
         gc.collect()
         gc.freeze()  # so that no collection in a child touches, and so copies, the pages that it shares
-        self._crew.start()
+        if former is None:
+            self._status.show()
+            self._crew.start()
+        else:
+            self._succeed(former)
         while self._phase is not Phase.CLOSING or self._crew.children:
             for number in self._signals.wait(self._patience()):
                 self._heed(signal.Signals(number))
             self._look(time.monotonic())
         return 0
 
+    def _succeed(self, former: Former) -> None:
+        self._announced = self._ready = former.left.announced
+        for place, count in enumerate(former.left.counts):
+            self._status.row[place] = count
+        self._succession = Succession(self._crew, self._bound, former.unused)
+        self._crew.adopt(former.children, former.left.restarts)
+        self._tell(time.monotonic())  # before the file is seen: the instance was ready all the time
+        self._status.show()
+        self._crew.start()
+
     def _patience(self) -> float:
         now = time.monotonic()
         starting = self._phase is Phase.RUNNING and not self._announced and not self._ready
-        eager = starting or self._crew.replacing or self._phase is Phase.CLOSING
+        sealing = self._succession is not None and self._succession.is_sealing
+        eager = starting or sealing or self._crew.replacing or self._phase is Phase.CLOSING
         moments = [now + (EAGER_TICK if eager else TICK)]
         if (due := self._crew.next_due) is not None:
             moments.append(due)
@@ -138,19 +148,51 @@ class Supervisor:
         if deaths is not None:
             self._suspect_store(deaths)
         self._tell(now)
+        if self._phase is Phase.RUNNING:
+            self._look_at_upgrade(now)
         if self._phase is Phase.DRAINING and now >= self._until:
             seal(self._bound)
+            if self._succession is not None:
+                self._succession.seal()
             self._phase, self._until = Phase.SEALED, now + SETTLE
         elif self._phase is Phase.SEALED and now >= self._until:
             self._phase = Phase.CLOSING
             self._bound.close()
+            if self._succession is not None:
+                self._succession.close()
             self._crew.finish()
+
+    def _look_at_upgrade(self, now: float) -> None:
+        if self._succession is not None:
+            self._succession.look(now)
+            if self._succession.is_over:
+                self._succession = None
+                log.info("upgrade: done, version %s", __version__)
+        if self._trial is None or (self._succession is not None and self._succession.is_sealing):
+            return
+        config = self._trial.outcome(now)
+        if config is None:
+            return
+        self._trial = None
+        if config:
+            log.info("upgrade: the next image of this process is executed")
+            give_way(self._handover().model_copy(update={"config": config}), self._signals)
+
+    def _handover(self) -> Handover:
+        return Handover(
+            data_dir=str(self._config.data_dir),
+            lock=self._lock.descriptor,
+            sockets=hand(self._bound, () if self._succession is None else self._succession.unused),
+            children=hand_children(self._crew.children),
+            counts=[self._status.row[place] for place in range(COUNTS)],
+            restarts=self._crew.restarts,
+            announced=self._announced,
+        )
 
     def _fork_responder(self, index: int) -> Child:
         name, config = f"responder-{index}", self._config
-        status = StatusWriter(
-            statuses.directory(config.data_dir) / name, space=FORWARDING_SPACE if config.upstreams else 0, own=False
-        )
+        space = FORWARDING_SPACE if config.upstreams else 0
+        status = StatusWriter(statuses.directory(config.data_dir) / name, space=space, own=False, shown=False)
 
         def body(lifeline: Lifeline) -> int:
             lifeline.follow()
@@ -162,6 +204,8 @@ class Supervisor:
                 for endpoint in row if number != index else ():
                     endpoint.udp.close()
                     endpoint.tcp.close()
+            if self._succession is not None:
+                self._succession.close()
             logs.setup(config.log_level)
             status.adopt()
             return self._parts.respond(config, self._bound.rows[index], status)
@@ -186,6 +230,7 @@ class Supervisor:
         if again and not deaths.of_responders:
             log.error("sync keeps ending like that though the store is sound; the last tables are served on")
             return
+        self._cancel_trial()
         log.error("several processes ended as they do on a damaged store: all are stopped and the store is checked")
         self._crew.kill_and_wait()
         data_dir = self._config.data_dir
@@ -193,7 +238,7 @@ class Supervisor:
             if again and deaths.by_signal:
                 log.error("the store is set aside although it looked sound: %s", self._parts.set_aside(data_dir))
             text, damaged = self._parts.check(data_dir)
-            _tell_store(text, damaged=damaged)
+            tell_store(text, damaged=damaged)
             self._found_sound = None if damaged else time.monotonic()
         except StoreError as fault:
             log.error("%s", fault)
@@ -202,6 +247,7 @@ class Supervisor:
     def _heed(self, number: signal.Signals) -> None:
         now = time.monotonic()
         if number in (signal.SIGTERM, signal.SIGINT):
+            self._cancel_trial()
             if self._phase is Phase.RUNNING:
                 log.info("%s: serving on for %g s, then ending", number.name, self._config.drain)
                 self._phase, self._ending_since, self._until = Phase.DRAINING, now, now + self._config.drain
@@ -211,6 +257,25 @@ class Supervisor:
                 self._crew.kill()
         elif number == signal.SIGHUP and self._phase is Phase.RUNNING:
             self._configure_anew()
+        elif number == signal.SIGUSR2 and self._phase is Phase.RUNNING:
+            self._upgrade(now)
+        elif number in (signal.SIGHUP, signal.SIGUSR2):
+            log.warning("%s comes too late: this instance is ending", number.name)
+
+    def _upgrade(self, now: float) -> None:
+        """Try the image that is to come; if that goes well, a later look executes it."""
+        self._cancel_trial()  # what was tried may not be what is there by now
+        try:
+            self._trial = Trial(self._handover(), now)
+            log.info("SIGUSR2: an upgrade is tried")
+        except OSError as fault:
+            log.error("SIGUSR2: an upgrade cannot be tried: %s; the running version stays", fault)
+
+    def _cancel_trial(self) -> None:
+        if self._trial is not None:
+            log.info("upgrade: the trial is broken off")
+            self._trial.cancel()
+            self._trial = None
 
     def _configure_anew(self) -> None:
         try:
@@ -221,7 +286,11 @@ class Supervisor:
             log.error("SIGHUP: the running configuration stays")
             return
         if fixed := self._config.restart_needed(config):
-            log.warning("SIGHUP: %s cannot change while running, a restart is needed for that", ", ".join(fixed))
+            log.warning(
+                "SIGHUP: %s cannot change while running; an upgrade (SIGUSR2) changes listen and responders, "
+                "a restart all",
+                ", ".join(fixed),
+            )
             config = config.model_copy(update={key: getattr(self._config, key) for key in fixed})
         log.info("SIGHUP: the configuration is applied")
         self._config = config
@@ -253,44 +322,6 @@ class Supervisor:
         self._handler.tell_left_out()
 
 
-def _check(data_dir: Path) -> tuple[str, bool]:
-    """Check the store in a child that no signal reaches which is meant for all of the instance: it would look hurt."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, DEAF_TO)
-    try:
-        outcome = integrity.check_in_child(data_dir, timeout=CHECK_TIME)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, DEAF_TO)
-    return str(outcome), outcome.condition is integrity.Condition.DAMAGED
-
-
-PARTS = Parts(respond=responder.run, sync="meshdns.processes.sync", check=_check, set_aside=integrity.set_aside)
-
-
-def _tell_store(text: str, *, damaged: bool) -> None:
+def tell_store(text: str, *, damaged: bool) -> None:
+    """Log what the check of the store found."""
     log.log(logging.WARNING if damaged else logging.INFO, "%s", text)
-
-
-def serve(config: Config, *, reload: Callable[[], Config], parts: Parts = PARTS) -> int:
-    """Run an instance until it is told to end; give the exit code of ``meshdns serve``.
-
-    reload: reads the configuration again (SIGHUP); raises ConfigError. Exit codes: 0 ended as told, 2 the data
-    directory or the store cannot be used, 3 an address or the data directory is in use.
-    """
-    logs.setup(config.log_level)
-    signals = Signals()
-    try:
-        lock = DirectoryLock(config.data_dir)
-        for former in statuses.directory(config.data_dir).glob("*"):
-            former.unlink(missing_ok=True)
-        bound = bind(config.listen, config.responders)
-        text, damaged = parts.check(config.data_dir)
-        _tell_store(text, damaged=damaged)
-        return Supervisor(config, bound, lock, signals, reload=reload, parts=parts).run()
-    except (InUseError, BindError) as fault:
-        log.error("%s", fault)
-        return 3
-    except (DirectoryError, StoreError) as fault:
-        log.error("%s", fault)
-        return 2
-    finally:
-        signals.close()

@@ -7,7 +7,7 @@ instance would silently share the port.
 import errno
 import logging
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -42,11 +42,18 @@ class BindError(MeshdnsError):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One address of one responder, with its bound sockets; the TCP one listens, nobody accepts yet."""
+    """One address of one responder, with its bound sockets; the TCP one listens, nobody accepts yet.
+
+    listen: the address as it was asked for, perhaps with port 0. udp_lent, tcp_lent: who started us holds the socket
+    too, and will want it back as it was.
+    """
 
     address: str
     udp: socket.socket
     tcp: socket.socket
+    listen: str = ""
+    udp_lent: bool = False
+    tcp_lent: bool = False
 
     @property
     def is_loopback(self) -> bool:
@@ -83,37 +90,43 @@ class Bound:
             each.close()
 
 
-def bind(listen: Sequence[str], responders: int = 1) -> Bound:
+def bind(listen: Sequence[str], responders: int = 1, column: "Column | None" = None) -> Bound:
     """Listen on each address of *listen* for *responders* processes.
 
     listen: ``127.0.0.1:53`` or ``[::1]:53``; port 0 takes one free port for UDP and TCP and all responders.
-    An address family that the machine lacks is skipped with a warning.
+    column: what gives the endpoints of one address; it binds them all unless given. An address family that the
+    machine lacks is skipped with a warning.
 
     Raises BindError for an address that cannot be had, or when none is left.
     """
     columns: list[list[Endpoint]] = []
     try:
         for index, text in enumerate(listen):
-            host, port = _parts(text)
-            if others := [other for other in listen[:index] if _collide(_parts(other), (host, port))]:
+            host, port = parts(text)
+            if others := [other for other in listen[:index] if _collide(parts(other), (host, port))]:
                 raise BindError(f"cannot listen on {text}: {others[0]}, listed before it, has the same port")
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            if family == socket.AF_INET6 and not _has_ipv6():
+            if ":" in host and not _has_ipv6():
                 log.warning("listen address %s is skipped: this machine has no IPv6", text)
                 continue
-            columns.append(_bind_all(host, port, family, responders))
+            if made := (column or bind_column)(text, responders):
+                columns.append(made)
         if not columns:
             raise BindError(f"nothing to listen on: none of {', '.join(listen)} can be had on this machine")
     except BaseException:
-        for column in columns:
-            for endpoint in column:
+        for each in columns:
+            for endpoint in each:
                 endpoint.udp.close()
                 endpoint.tcp.close()
         raise
     return Bound(tuple(zip(*columns, strict=True)))
 
 
-def _parts(text: str) -> tuple[str, int]:
+Column = Callable[[str, int], list[Endpoint]]
+"""(address of ``listen``, number of responders) → an endpoint for each, or none to go without; raises BindError."""
+
+
+def parts(text: str) -> tuple[str, int]:
+    """Give host and port of an address of ``listen``."""
     host, _, port = text.rpartition(":")
     return host.strip("[]"), int(port)
 
@@ -126,8 +139,9 @@ def _collide(one: tuple[str, int], other: tuple[str, int]) -> bool:
     return first.version == second.version and (first == second or first.is_unspecified or second.is_unspecified)
 
 
-def _bind_all(host: str, port: int, family: socket.AddressFamily, responders: int) -> list[Endpoint]:
-    column = [_bind_pair(host, port, family, shared=False)]
+def bind_column(text: str, responders: int) -> list[Endpoint]:
+    """Bind the address *text* for each of *responders* processes."""
+    column = [_bind_pair(text, *parts(text), shared=False)]
     if responders == 1:
         return column
     first = column[0]
@@ -136,7 +150,7 @@ def _bind_all(host: str, port: int, family: socket.AddressFamily, responders: in
         for each in (first.udp, first.tcp):
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         while len(column) < responders:
-            column.append(_bind_pair(host, first.udp.getsockname()[1], family, shared=True))
+            column.append(_bind_pair(text, parts(text)[0], first.udp.getsockname()[1], shared=True))
     except BindError:
         for endpoint in column:
             endpoint.udp.close()
@@ -145,51 +159,67 @@ def _bind_all(host: str, port: int, family: socket.AddressFamily, responders: in
     return column
 
 
-def _bind_pair(host: str, port: int, family: socket.AddressFamily, *, shared: bool) -> Endpoint:
+def _bind_pair(text: str, host: str, port: int, *, shared: bool) -> Endpoint:
     """Bind UDP and TCP to one port; with port 0, to one that both can have."""
     for attempt in range(PORT_TRIES):
-        udp = _bind_one(host, port, family, socket.SOCK_DGRAM, shared=shared)
+        udp = bind_one(host, port, socket.SOCK_DGRAM, shared=shared)
         chosen = udp.getsockname()[1]
         try:
-            tcp = _bind_one(host, chosen, family, socket.SOCK_STREAM, shared=shared)
+            tcp = bind_one(host, chosen, socket.SOCK_STREAM, shared=shared)
         except BindError:
             udp.close()
             if port or attempt == PORT_TRIES - 1:
                 raise
             continue
-        shown = f"[{host}]" if family == socket.AF_INET6 else host
-        return Endpoint(f"{shown}:{chosen}", udp, tcp)
+        return Endpoint(spelled(host, chosen), udp, tcp, text)
     raise AssertionError("unreachable")
 
 
-def _bind_one(
-    host: str, port: int, family: socket.AddressFamily, kind: socket.SocketKind, *, shared: bool
-) -> socket.socket:
+def bind_one(host: str, port: int, kind: socket.SocketKind, *, shared: bool) -> socket.socket:
+    """Bind one socket. shared: with others that are *shared* too. Raises BindError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family, kind)
     try:
-        made.setblocking(False)
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if shared:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if kind == socket.SOCK_STREAM:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of a former run may linger
-            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # accepted connections inherit them
-                made.setsockopt(socket.SOL_SOCKET, option, STREAM_BUFFER)
-        elif ip_address(host).is_unspecified:
-            if family == socket.AF_INET6:
-                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-            else:
-                made.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        _prepare(made, host)
         made.bind((host, port))
-        if kind == socket.SOCK_STREAM:
-            made.listen(BACKLOG)
-        else:
-            _widen(made)
+        _open(made)
     except OSError as fault:
         made.close()
-        raise BindError(_told(host, port, family, kind, fault)) from None
+        raise BindError(_told(host, port, kind, fault)) from None
     return made
+
+
+def _prepare(made: socket.socket, host: str) -> None:
+    """Set what must be set before the first client comes."""
+    made.setblocking(False)
+    if made.type == socket.SOCK_STREAM:
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # accepted connections inherit them
+            made.setsockopt(socket.SOL_SOCKET, option, STREAM_BUFFER)
+    elif ip_address(host).is_unspecified:
+        if made.family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        else:
+            made.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+
+
+def adapt(given: socket.socket) -> None:
+    """Set on a socket that another has bound what we set on our own, as far as it can still be set."""
+    _prepare(given, given.getsockname()[0])
+    _open(given)
+
+
+def _open(bound: socket.socket) -> None:
+    """Let clients into the *bound* socket."""
+    if bound.type == socket.SOCK_STREAM:
+        bound.listen(BACKLOG)
+    else:
+        _widen(bound)
 
 
 def _widen(udp: socket.socket) -> None:
@@ -207,10 +237,18 @@ def _widen(udp: socket.socket) -> None:
         )
 
 
-def _told(host: str, port: int, family: socket.AddressFamily, kind: socket.SocketKind, fault: OSError) -> str:
-    shown = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
-    transport = "TCP" if kind == socket.SOCK_STREAM else "UDP"
-    what = f"cannot listen on {shown} ({transport}): "
+def spelled(host: str, port: int) -> str:
+    """Give an address as it is written: ``127.0.0.1:53``, ``[::1]:53``."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def transport(kind: socket.SocketKind) -> str:
+    """Give the protocol of sockets of *kind*."""
+    return "TCP" if kind == socket.SOCK_STREAM else "UDP"
+
+
+def _told(host: str, port: int, kind: socket.SocketKind, fault: OSError) -> str:
+    what = f"cannot listen on {spelled(host, port)} ({transport(kind)}): "
     if fault.errno == errno.EADDRINUSE:
         holder = holder_of(host, port, kind)
         return f"{what}address in use" + (f" by {holder}" if holder else "")

@@ -15,8 +15,9 @@ from meshdns.config import Config
 from meshdns.errors import ConfigError, Fault, StoreError
 from meshdns.processes import crew
 from meshdns.processes.child import FINISH
+from meshdns.processes.parts import Parts
+from meshdns.processes.service import serve
 from meshdns.processes.status_file import Number, StatusWriter
-from meshdns.processes.supervisor import Parts, serve
 from meshdns.transport.sockets import Endpoint
 
 ORDERS = {b"bus": signal.SIGBUS, b"abort": signal.SIGABRT}
@@ -73,14 +74,15 @@ def main() -> int:
         crew.HUNG_RESPONDER = 1.5
         crew.LATE = 0.8
     return serve(
-        read(),
-        reload=read,
+        read,
         parts=Parts(
             respond=respond,
             sync="tests.processes.stub_sync",
             check=check,
+            look=lambda data_dir: None,
             set_aside=lambda data_dir: note("set aside"),
         ),
+        trial=int(sys.argv[-1]) if "--trial" in sys.argv else None,
     )
 
 
