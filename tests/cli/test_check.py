@@ -72,6 +72,7 @@ def test_json_of_a_good_configuration(path: Path, capsys: pytest.CaptureFixture[
         "ok": True,
         "faults": [],
         "records": {f"{path.parent}/records.yaml": 1},
+        "mesh": [],
     }
 
 
@@ -103,3 +104,20 @@ def test_two_sources_of_one_file_have_it_read_once(path: Path, capsys: pytest.Ca
     (path.parent / "records.yaml").write_text(RECORDS)
     assert main(["check", "--config", str(path)]) == 1
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_the_resources_that_are_published_are_checked_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mesh").mkdir()
+    (tmp_path / "mesh" / "echo.yaml").write_text("type: Dataplane\nmesh: default\nname: echo-1\nnetworking: {address: 192.168.0.1}\n")
+    file = tmp_path / "meshdns.yaml"
+    file.write_text("sources: [{name: own, type: publisher, path: mesh/, mesh: default, vips: bind}]\n")
+    assert main(["check", "--config", str(file)]) == 1
+    *faults, fine = capsys.readouterr().out.splitlines()
+    (fault,) = faults
+    assert "echo.yaml:" in fault
+    assert "Dataplane 'echo-1'" in fault
+    assert fine.startswith(f"{file}: ok")
+    assert main(["check", "--config", str(file), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["mesh"] == [fault]
+    (tmp_path / "mesh" / "echo.yaml").write_text("type: Mesh\nname: default\n")
+    assert main(["check", "--config", str(file)]) == 0
