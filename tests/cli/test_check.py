@@ -108,7 +108,9 @@ def test_two_sources_of_one_file_have_it_read_once(path: Path, capsys: pytest.Ca
 
 def test_the_resources_that_are_published_are_checked_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mesh").mkdir()
-    (tmp_path / "mesh" / "echo.yaml").write_text("type: Dataplane\nmesh: default\nname: echo-1\nnetworking: {address: 192.168.0.1}\n")
+    (tmp_path / "mesh" / "echo.yaml").write_text(
+        "type: Dataplane\nmesh: default\nname: echo-1\nnetworking: {address: 192.168.0.1}\n"
+    )
     file = tmp_path / "meshdns.yaml"
     file.write_text("sources: [{name: own, type: publisher, path: mesh/, mesh: default, vips: bind}]\n")
     assert main(["check", "--config", str(file)]) == 1
