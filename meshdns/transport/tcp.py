@@ -28,10 +28,10 @@ SHARE = 8
 LEAST = 2
 """Messages of one connection in one turn: fewer when many want one, so that a newcomer waits for few of each."""
 
-TURN = 16
+TURN = 8
 """Messages of all connections in one turn of the event loop."""
 
-EVENTS = 16
+EVENTS = 8
 """Connections read from or written to in one turn of the event loop."""
 
 ACCEPT_TURN = 4
