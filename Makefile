@@ -4,14 +4,17 @@
 #   make test       set up, then every check: format, lint, types, layers, tests
 #   make test-long  the same with the full counts of packets, kills, damaged stores (up to an hour)
 #   make test-kubernetes  the tests with a real CoreDNS and API server, which are built first (needs Go, 15 minutes once)
+#   make bench      measure beside other servers, half an hour on a quiet machine with two cores (bench/README.md);
+#                   needs dnsperf and a C compiler; says which servers are missing, and how to get them
 #   make lock       resolve the dependencies anew (needs uv; only when pyproject.toml changed)
 #   make clean      remove what the others made
 #
-# PYTHON=python3.12 chooses the interpreter, PYTEST='-k store -x' adds to pytest's words.
+# PYTHON=python3.12 chooses the interpreter, PYTEST='-k store -x' adds to pytest's words, BENCH=--quick to bench's.
 
 PYTHON ?= python3
 UV ?= uv
 PYTEST ?=
+BENCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
@@ -19,7 +22,7 @@ INSTALL := $(PIP) install --require-hashes --no-deps
 PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-kubernetes lint lock clean
+.PHONY: help run test test-long test-kubernetes bench lint lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -65,6 +68,11 @@ test-kubernetes: $(VENV)/.test
 	.ci/coredns
 	.ci/kube
 	$(BIN)/python -m pytest tests/kubernetes tests/real/test_coredns.py tests/real/test_kubernetes.py $(PYTEST)
+
+bench: $(VENV)/.test
+	@command -v dnsperf >/dev/null && command -v cc >/dev/null || \
+	  { echo "make bench: needs dnsperf and cc; on Debian and Ubuntu: apt-get install dnsperf gcc libc6-dev" >&2; exit 1; }
+	$(BIN)/python -m bench $(BENCH)
 
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade
 lock:

@@ -19,7 +19,6 @@ from meshdns.processes.status_file import Number, read_file
 
 ALL = (peers.ECHO, peers.UNBOUND, peers.KNOT, peers.DNSMASQ, peers.COREDNS, peers.ENVOY)
 
-TITLE = "CPU of a query for a mesh name"
 HOW = (
     "CPU (user and system) of all processes of a server, divided by the queries that were answered. Names are asked "
     "uniformly at random, of every server the same. " + "; ".join(f"{peer.title}: {peer.how}" for peer in ALL) + "."

@@ -13,7 +13,6 @@ from bench.programs import missing
 from bench.row import LeftOut, Row, at_least
 from bench.settings import Settings
 
-TITLE = "Forwarding"
 HOW = (
     "One upstream (`upstream.c`: any address record, TTL 300 s) on the core of the load generator. Hits: 1,000 names "
     "over and over, after a round that fills the caches; misses: names that nobody has asked for yet, the same for "
