@@ -16,7 +16,8 @@ class Gate:
     """What stands between one endpoint's clients and the resolver.
 
     loopback: whether only this machine can reach the endpoint; its clients are then not limited in number.
-    limit: shared by all endpoints of a process. row: where refusals are counted. clock: monotonic seconds.
+    limit: shared by all endpoints of a process. row: where refusals are counted. clock: monotonic seconds. enter: told
+    before queries are answered whether they came over TCP; what is asked elsewhere is shared out by where it came in.
     """
 
     def __init__(
@@ -28,7 +29,9 @@ class Gate:
         *,
         loopback: bool,
         clock: Callable[[], float] = time.monotonic,
+        enter: Callable[[bool], None] = lambda stream: None,
     ) -> None:
+        self._enter = enter
         self._admission = Admission(config.allow, loopback=loopback)
         self._resolver = resolver
         self._limit = None if loopback else limit
@@ -39,6 +42,7 @@ class Gate:
         """Give the reply to a datagram, or None. client: its host, an IP address as text."""
         reply: Reply
         if self._admission.permits(client):
+            self._enter(False)
             reply = self._resolver.answer_now(query)
         else:
             self._row[Number.NOT_ALLOWED] += 1
@@ -59,12 +63,14 @@ class Gate:
     def answer_datagrams(self, queries: Sequence[bytes], client: Callable[[int], str]) -> Sequence[Reply]:
         """Give the reply to each datagram of a batch, or None. client: the host that sent the i-th."""
         if self._admission.permits_all and self._limit is None:
+            self._enter(False)
             return self._resolver.answer_batch(queries)
         return [self.answer_datagram(query, client(i)) for i, query in enumerate(queries)]
 
     def answer_messages(self, queries: Sequence[bytes], client: str) -> Sequence[Reply]:
         """Give the reply to each message over TCP, or None; TCP proves who asks, so nothing is limited here."""
         if self._admission.permits(client):
+            self._enter(True)
             return self._resolver.answer_batch(queries, stream=True)
         self._row[Number.NOT_ALLOWED] += len(queries)
         return [self._resolver.refuse(query, stream=True) for query in queries]

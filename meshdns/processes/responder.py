@@ -6,13 +6,13 @@ all (allow-list, rate limit) is decided in ``gate``, around the resolver.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from meshdns.config import Config
 from meshdns.errors import StoreError
 from meshdns.processes.child import FINISH
-from meshdns.processes.forwarding import forwarding
+from meshdns.processes.forwarding import Forwarding, forwarding
 from meshdns.processes.gate import Gate
 from meshdns.processes.restarts import EXIT_STORE_DAMAGED
 from meshdns.processes.status_file import Number, StatusWriter
@@ -55,7 +55,15 @@ class Responder:
         self._resolver = Resolver(store, zones, status.row, tcp_idle=config.tcp.idle, elsewhere=elsewhere)
         limit = RateLimit(config.rate_limit)
         self._gates = [
-            Gate(config, self._resolver, limit, status.row, loopback=endpoint.is_loopback) for endpoint in endpoints
+            Gate(
+                config,
+                self._resolver,
+                limit,
+                status.row,
+                loopback=endpoint.is_loopback,
+                enter=_entering(self._forwarding, endpoint.address),
+            )
+            for endpoint in endpoints
         ]
         batches = _batches(config)
         self._udp: list[udp.UdpListener | BatchListener] = [
@@ -133,6 +141,18 @@ class Responder:
         row[Number.TCP_EVICTED] = connections.evicted
         row[Number.TCP_EXPIRED] = connections.expired
         row[Number.TCP_OPEN] = connections.open
+
+
+def _entering(forwarding: Forwarding | None, address: str) -> Callable[[bool], None]:
+    """Give what tells the forwarder by which door the next queries come: whose turn it is goes from door to door."""
+    if forwarding is None:
+        return lambda stream: None
+    forwarder, doors = forwarding.forwarder, ((address, False), (address, True))
+
+    def enter(stream: bool) -> None:
+        forwarder.door = doors[stream]
+
+    return enter
 
 
 def _batches(config: Config) -> bool:

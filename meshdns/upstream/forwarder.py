@@ -8,7 +8,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from meshdns.upstream.asker import Answered, Asked, Asker, Unanswered
 from meshdns.upstream.cache import PREFETCH_HITS, PREFETCH_SHARE, Cache, Entry, Failure, cache_key
 from meshdns.upstream.checking import TtlLimits
 from meshdns.upstream.exchange import Datagrams
+from meshdns.upstream.line import Line
 from meshdns.upstream.outstanding import Outstanding, registered_suffix
 from meshdns.upstream.peer import RECHECK, ForwardZone, ForwardZones, Peer
 from meshdns.upstream.replying import (
@@ -52,6 +53,12 @@ STALE_AFTER = 1.8
 
 WAITING = 8_000
 """Clients that wait at once; there are fewer questions than clients, many of them ask the same."""
+
+BEGINNINGS = 8
+"""Questions that begin to be asked in one turn of the event loop: some milliseconds of work in all."""
+
+LINE_TIME = 1.0
+"""Seconds in line after which a question is not begun any more: its client is about to ask again or to give up."""
 
 SOCKETS = 6_000
 """UDP sockets that wait at once, unless the process may have fewer."""
@@ -128,13 +135,17 @@ class Waiter:
 
 @dataclass(eq=False, slots=True)
 class _Question:
-    """One question that is being asked, and who waits for it. stale: what stands in when nobody answers."""
+    """One question that is being asked, and who waits for it.
+
+    stale: what stands in when nobody answers. came: when it did, by the forwarder's clock.
+    """
 
     key: bytes
     asked: Asked
     zone: ForwardZone
     place: tuple[bytes, bytes]
     stale: Entry | None
+    came: float
     waiters: list[Waiter] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
@@ -185,6 +196,11 @@ class Forwarder:
         )
         self._questions: dict[bytes, _Question] = {}
         self._outstanding: Outstanding[_Question] = Outstanding()
+        self._line: Line[_Question] = Line()
+        self._room = BEGINNINGS
+        self._turning = False
+        self.door: Hashable = None
+        """Where the queries come from that are answered next: whoever hands them over says it."""
         self._waiting = 0
         self._circles: dict[bytes, bool] = {}
         """Names that show a circle → whether they have come to us."""
@@ -328,26 +344,54 @@ class Forwarder:
     # ---- asking
 
     def _begin(self, key: bytes, zone: ForwardZone, stale: Entry | None) -> _Question | None:
-        """Ask the question of *key*; None when too many are being asked."""
-        if self._ending:
+        """Ask the question of *key*, now or when its turn comes; None when too many are being asked."""
+        if self._ending or self._line.is_full(self.door):
             return None
         flags = key[-1]
         asked = Asked(key[:-1], bool(flags & 1), bool(flags & 2))
         place = (zone.apex, registered_suffix(asked.name))
-        question = _Question(key, asked, zone, place, stale)
-        admitted, given_up = self._outstanding.admit(question, place, self._clock())
-        if not admitted:
+        question = _Question(key, asked, zone, place, stale, self._clock())
+        if self._line or not self._room:
+            if not self._line.join(question, self.door, place):
+                return None
+        elif not self._start(question):
             return None
-        if given_up is not None:
-            self._settle(given_up, Unanswered(SERVFAIL, CROWDED.text, False))
         self._questions[key] = question
         loop = asyncio.get_running_loop()
-        question.task = loop.create_task(self._ask(question))
-        self._tasks.add(question.task)
-        question.task.add_done_callback(self._tasks.discard)
+        if not self._turning:
+            self._turning = True
+            loop.call_soon(self._turn)
         if stale is not None:
             question.timer = loop.call_later(STALE_AFTER, self._tell_stale, question)
         return question
+
+    def _turn(self) -> None:
+        """Begin the questions whose turn it is, a few in one turn of the event loop."""
+        self._room = BEGINNINGS
+        while self._line and self._room:
+            question = self._line.next()
+            if self._questions.get(question.key) is not question:  # answered meanwhile by what was at hand
+                continue
+            late = self._clock() - question.came > LINE_TIME
+            if late or not self._start(question):
+                self.counts.crowded += len(question.waiters)
+                self._settle(question, Unanswered(SERVFAIL, CROWDED.text, False))
+        self._turning = self._room < BEGINNINGS
+        if self._turning:
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _start(self, question: _Question) -> bool:
+        """Begin to ask *question*; False when too many are being asked."""
+        admitted, given_up = self._outstanding.admit(question, question.place, self._clock())
+        if not admitted:
+            return False
+        if given_up is not None:
+            self._settle(given_up, Unanswered(SERVFAIL, CROWDED.text, False))
+        self._room -= 1
+        question.task = asyncio.get_running_loop().create_task(self._ask(question))
+        self._tasks.add(question.task)
+        question.task.add_done_callback(self._tasks.discard)
+        return True
 
     async def _ask(self, question: _Question) -> None:
         try:

@@ -13,6 +13,8 @@ import pytest
 import trustme
 
 from meshdns.upstream import forwarder as forwarder_module
+from meshdns.upstream.forwarder import BEGINNINGS, LINE_TIME
+from meshdns.upstream.line import PER_SUFFIX, Line
 from meshdns.upstream.outstanding import JOSTLE
 from meshdns.upstream.selection import PATIENCE
 from tests.scale import scale
@@ -234,12 +236,42 @@ async def test_a_dead_domain_does_not_keep_others_waiting() -> None:
         await asyncio.sleep(0)
         frozen.clear()
         crowded = [task.result() for task in dead if task.done()]
-        assert len(crowded) == 100
+        assert len(crowded) == 300 - PER_SUFFIX - BEGINNINGS
         assert {(rcode(reply), extended_error(reply)) for reply in crowded} == {("SERVFAIL", 0)}
         assert addresses(await ask(forwarder, "ok.living.example2")) == [GOOD]
         await asyncio.sleep(2 * JOSTLE)
         assert addresses(await ask(forwarder, "ok.dead.example")) == [GOOD]
         assert {rcode(reply) for reply in await asyncio.gather(*dead)} == {"SERVFAIL"}
+
+
+async def test_few_questions_begin_in_one_turn_and_doors_take_turns() -> None:
+    room = 100
+    async with upstream() as server, forwarding(server) as forwarder:
+        forwarder._line = Line(per_door=room)
+        forwarder.door = "flooded"
+        flood = [asyncio.create_task(ask(forwarder, f"www.flood{number}.example")) for number in range(2 * room)]
+        await asyncio.sleep(0)
+        refused = [task.result() for task in flood if task.done()]
+        assert len(refused) == len(flood) - room - BEGINNINGS
+        assert {(rcode(reply), extended_error(reply)) for reply in refused} == {("SERVFAIL", 0)}
+        forwarder.door = "quiet"
+        assert addresses(await ask(forwarder, "www.quiet.example")) == [GOOD]
+        assert [heard.name for heard in server.asked()].index("www.quiet.example") <= 2 * BEGINNINGS
+        assert set(map(rcode, await asyncio.gather(*flood))) <= {"NOERROR", "SERVFAIL"}
+
+
+async def test_who_stood_in_line_too_long_is_refused_and_asked_nowhere() -> None:
+    late: list[float] = []
+    async with (
+        upstream() as server,
+        forwarding(server, clock=lambda: time.monotonic() + sum(late)) as forwarder,
+    ):
+        asked = [asyncio.create_task(ask(forwarder, f"n{number}.l{number}.example")) for number in range(50)]
+        await asyncio.sleep(0)
+        late.append(2 * LINE_TIME)
+        replies = await asyncio.gather(*asked)
+        assert [rcode(reply) for reply in replies[BEGINNINGS:]] == ["SERVFAIL"] * (50 - BEGINNINGS)
+        assert forwarder.counts.crowded == 50 - BEGINNINGS
 
 
 async def test_zones_have_their_own_servers_and_the_longest_counts() -> None:

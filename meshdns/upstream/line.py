@@ -1,0 +1,60 @@
+"""Who of those that wait for their question to be asked is next: doors in turn, a bounded line behind each. Pure.
+
+To ask costs a hundred times what a refusal does. Were everything asked at once that clients can send, the process
+would do nothing else: it would hear neither answers nor anybody who has less to ask. So a few questions begin in one
+turn of the event loop, and the others stand in line. A door is where a question came in: a listen address and a
+transport. Whoever floods one keeps nobody waiting at another.
+"""
+
+from collections import Counter, deque
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+PER_DOOR = 1_000
+"""Questions in line behind one door: what a busy machine begins to ask in about a second."""
+
+PER_SUFFIX = 200
+"""Questions of one domain in line behind one door."""
+
+T = TypeVar("T")
+
+
+class Line(Generic[T]):
+    """Questions in line. per_door, per_suffix: the bounds."""
+
+    def __init__(self, per_door: int = PER_DOOR, per_suffix: int = PER_SUFFIX) -> None:
+        self._per_door = per_door
+        self._per_suffix = per_suffix
+        self._doors: dict[Hashable, deque[tuple[Hashable, T]]] = {}
+        """Doors with somebody in line, the one whose turn it is first."""
+        self._suffixes: Counter[tuple[Hashable, Hashable]] = Counter()
+
+    def __bool__(self) -> bool:
+        return bool(self._doors)
+
+    def is_full(self, door: Hashable) -> bool:
+        """Tell whether nobody more can stand in line behind *door*."""
+        line = self._doors.get(door)
+        return line is not None and len(line) >= self._per_door
+
+    def join(self, question: T, door: Hashable, suffix: Hashable) -> bool:
+        """Put *question* in line; tell whether there was room for it."""
+        if self.is_full(door) or self._suffixes[door, suffix] >= self._per_suffix:
+            return False
+        self._doors.setdefault(door, deque()).append((suffix, question))
+        self._suffixes[door, suffix] += 1
+        return True
+
+    def next(self) -> T:
+        """Give the question whose turn it is. Raises LookupError when there is none."""
+        if not self._doors:
+            raise LookupError("nobody stands in line")
+        door = next(iter(self._doors))
+        line = self._doors.pop(door)
+        suffix, question = line.popleft()
+        self._suffixes[door, suffix] -= 1
+        if not self._suffixes[door, suffix]:
+            del self._suffixes[door, suffix]
+        if line:
+            self._doors[door] = line  # behind the others
+        return question
