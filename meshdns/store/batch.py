@@ -55,6 +55,11 @@ class Batch:
             )
         self._sums[_PLACE[database]] += hash_entries(entries)
 
+    def put_known(self, database: str, entries: Sequence[Entry], replaced: int) -> None:
+        """Write *entries*, sorted by key, which are all there. replaced: the sum of the hashes of what stood there."""
+        self.txn.cursor(db=self._handles[database]).putmulti(entries)
+        self._sums[_PLACE[database]] += hash_entries(entries) - replaced
+
     def delete(self, database: str, key: bytes) -> bytes | None:
         """Remove the entry under *key* and give its value, None when there is none."""
         old = self.txn.pop(key, db=self._handles[database])

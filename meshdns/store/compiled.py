@@ -5,25 +5,21 @@ the PTR entries of each address they had or have. A push that changes most names
 ways give the same entries.
 """
 
+from bisect import insort
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from operator import itemgetter
 from typing import NamedTuple
 
+from meshdns.inventory.body import unpacked
 from meshdns.inventory.record import IPAddress
+from meshdns.store.anew import Served, compile_anew
 from meshdns.store.batch import Batch
+from meshdns.store.lines import UNPOINTED, addressed, joined, lines
 from meshdns.store.merge import Winner
-from meshdns.store.record_codec import unpacked
 from meshdns.store.schema import ReadTransaction, Store
 from meshdns.zone.entries import DELIVERED_KEY, Entries, Rules, compile_pointers, compile_record, twin
 
 Winners = Mapping[str, Winner]
-
-UNPOINTED = "~"
-"""Before a name in ``addresses``: it resolves to the address, but its other spelling stands in the PTR entry.
-
-No name that can be served contains it.
-"""
 
 _NOTHING = Entries({}, ())
 
@@ -58,7 +54,7 @@ def closure(store: Store, txn: ReadTransaction, names: Iterable[str], rules: Rul
     together = set(names)
     together |= {other for name in together if (other := twin(name, rules)) is not None}
     for name in list(together):
-        together.update(_lines(txn.get(name.encode(), db=store.databases["twins"])))
+        together.update(lines(txn.get(name.encode(), db=store.databases["twins"])))
     return together
 
 
@@ -96,9 +92,9 @@ def update(
             compile_record(new.record, rules, lenient=new_lenient) if new else _NOTHING,
             marks,
         )
-        for address in old.record.addresses if old else ():
+        for address in addressed(old.record) if old else ():
             moved.setdefault(address.packed, {})[name] = None
-        for address in new.record.addresses if new else ():
+        for address in addressed(new.record) if new else ():
             moved.setdefault(address.packed, {})[name] = new_hidden
     for packed, edits in sorted(moved.items()):
         lines_before, lines_after = _edit_lines(
@@ -113,52 +109,23 @@ def update(
     return grown
 
 
-def rebuild(batch: Batch, rules: Rules, lenient_sources: Collection[int], winners: Winners) -> None:
-    """Write everything anew from *winners*, all of them."""
+def rebuild(batch: Batch, rules: Rules, served: Sequence[Served]) -> None:
+    """Write everything anew from all that is *served*."""
     delivered = batch.get("zone", DELIVERED_KEY)
-    for database in ("zone", "addresses", "twins"):
-        batch.clear(database)
-    pairs = find_pairs(winners, lenient_sources, rules)
-    twins: dict[str, list[str]] = {}
-    at: dict[bytes, list[str]] = {}
-    addresses: dict[bytes, IPAddress] = {}
-    rrsets: dict[bytes, bytes] = {}
-    owners: list[bytes] = []
-    for name, winner in winners.items():
-        record = winner.record
-        entries = compile_record(record, rules, lenient=name in pairs.lenient)
-        rrsets.update(entries.rrsets)
-        owners += entries.owners
-        line = UNPOINTED + name if name in pairs.underscored else name
-        for address in record.addresses:
-            packed = address.packed
-            addresses[packed] = address
-            at.setdefault(packed, []).append(line)
-        if "_" in name and (other := twin(name, rules)) is not None:
-            twins.setdefault(other, []).append(name)
-    for packed, lines in at.items():
-        pointers = _pointers(addresses[packed], lines, rules)
-        rrsets.update(pointers.rrsets)
-        owners += pointers.owners
+    zone, addresses, twins = compile_anew(served, rules)
     if delivered is not None:
-        rrsets[DELIVERED_KEY] = delivered
-    zone = [*rrsets.items(), *((key, count.to_bytes(4, "big")) for key, count in Counter(owners).items())]
-    batch.put_new("zone", sorted(zone, key=itemgetter(0)), empty=True)
-    batch.put_new("addresses", sorted((key, _joined(lines)) for key, lines in at.items()), empty=True)
-    batch.put_new("twins", sorted((key.encode(), _joined(names)) for key, names in twins.items()), empty=True)
-
-
-def names_at(value: bytes | None) -> tuple[str, ...]:
-    """Give the names in a value of ``addresses``, sorted."""
-    return tuple(sorted(line.removeprefix(UNPOINTED) for line in _lines(value)))
+        insort(zone, (DELIVERED_KEY, delivered))
+    for database, entries in (("zone", zone), ("addresses", addresses), ("twins", twins)):
+        batch.clear(database)
+        batch.put_new(database, entries, empty=True)
 
 
 def _same_addresses(one: Sequence[IPAddress], other: Sequence[IPAddress]) -> bool:
     return one == other or set(one) == set(other)
 
 
-def _pointers(address: IPAddress, lines: Iterable[str], rules: Rules) -> Entries:
-    names = [line for line in lines if line[0] != UNPOINTED]
+def _pointers(address: IPAddress, known: Iterable[str], rules: Rules) -> Entries:
+    names = [line for line in known if line[0] != UNPOINTED]
     return (compile_pointers(address, names, rules) if names else None) or _NOTHING
 
 
@@ -188,20 +155,12 @@ def _edit_lines(
     batch: Batch, database: str, key: bytes, edits: Mapping[str, str | None]
 ) -> tuple[list[str], list[str]]:
     """Replace the line of each name by another or none; give the lines before and after."""
-    before = _lines(batch.get(database, key))
+    before = lines(batch.get(database, key))
     after = [line for line in before if line.removeprefix(UNPOINTED) not in edits]
     after += [line for line in edits.values() if line is not None]
     if after:
         if set(after) != set(before):
-            batch.put(database, key, _joined(after))
+            batch.put(database, key, joined(after))
     elif before:
         batch.delete(database, key)
     return before, after
-
-
-def _lines(value: bytes | None) -> list[str]:
-    return value.decode().split("\n") if value else []
-
-
-def _joined(lines: Iterable[str]) -> bytes:
-    return "\n".join(sorted(lines)).encode()

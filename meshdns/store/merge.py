@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from meshdns.inventory.record import NameRecord
-from meshdns.store.record_codec import decode_record
+from meshdns.inventory.body import decode_body
+from meshdns.inventory.record import NameRecord, Origin
+from meshdns.store.anew import Served
+from meshdns.store.record_codec import body, decode_record
 from meshdns.store.schema import ReadTransaction, SourceState, Store, entries_of, source_prefix
 
 
@@ -30,24 +32,27 @@ def winner_of(store: Store, txn: ReadTransaction, name: str, sources: Sequence[S
     return next(records_of(store, txn, name, sources), None)
 
 
-def all_winners(
+def all_served(
     store: Store,
     txn: ReadTransaction,
     sources: Sequence[SourceState],
-    at_hand: Mapping[int, Mapping[str, NameRecord]],
-) -> dict[str, Winner]:
-    """Give the record that is served for every name.
+    at_hand: Mapping[int, Mapping[str, bytes]],
+) -> list[Served]:
+    """Give every name that is served, by the source that gives it.
 
-    at_hand: records of a source (by its number) that need no decoding, because they were just written.
+    at_hand: the bodies of a source (by its number) that need no reading, all of them.
     """
-    winners: dict[str, Winner] = {}
+    served: list[Served] = []
     for source in sources:
-        ready = at_hand.get(source.number, {})
-        for key, value in entries_of(txn, store.databases["records"], source_prefix(source.number)):
-            name = key[2:].decode()
-            if name not in winners:
-                winners[name] = Winner(source.number, ready.get(name) or decode_record(value, source.name))
-    return winners
+        bodies = at_hand.get(source.number)
+        if bodies is None:
+            stored = entries_of(txn, store.databases["records"], source_prefix(source.number))
+            bodies = {key[2:].decode(): body(value) for key, value in stored}
+        taken = [each.bodies for each in served if each.bodies]
+        if taken and bodies:
+            bodies = {name: body for name, body in bodies.items() if not any(name in each for each in taken)}
+        served.append(Served(bodies, source.lenient))
+    return served
 
 
 def find_conflicts(
@@ -55,17 +60,19 @@ def find_conflicts(
     txn: ReadTransaction,
     sources: Sequence[SourceState],
     pushing: SourceState,
-    touched: Mapping[str, NameRecord],
+    touched: Mapping[str, bytes],
 ) -> tuple[str, ...]:
     """Give a line for each *touched* name of the *pushing* source for which another has other addresses.
 
-    Only addresses count: sources that know more or less about a service (its ports, say) do not contradict each other.
+    touched: the body of each. Only addresses count: sources that know more or less about a service (its ports, say)
+    do not contradict each other.
     """
     at = sources.index(pushing)
     lines = []
-    for name, record in touched.items() if len(sources) > 1 else ():
+    for name, octets in touched.items() if len(sources) > 1 else ():
         for before, others in ((True, sources[:at]), (False, sources[at + 1 :])):
             for _, other in records_of(store, txn, name, others):
+                record = decode_body(octets, Origin(pushing.name))
                 if set(record.addresses) != set(other.addresses):
                     mine, theirs = _told(record, pushing.name), _told(other, other.origin.source)
                     first, second = (theirs, mine) if before else (mine, theirs)

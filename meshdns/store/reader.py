@@ -17,12 +17,13 @@ from typing import Protocol
 import lmdb
 
 from meshdns.errors import StoreError
+from meshdns.inventory.body import unpacked
 from meshdns.inventory.record import IPAddress, NameRecord
-from meshdns.store.compiled import names_at
 from meshdns.store.delivered import read_delivered
 from meshdns.store.journal import JournalRow, find_removal, read_rows
-from meshdns.store.merge import records_of
-from meshdns.store.record_codec import decode_record, unpacked
+from meshdns.store.lines import names_at
+from meshdns.store.merge import records_of, winner_of
+from meshdns.store.record_codec import decode_record
 from meshdns.store.schema import (
     ReadTransaction,
     SourceState,
@@ -143,7 +144,16 @@ class Snapshot:
 
     def names_of(self, address: IPAddress) -> tuple[str, ...]:
         """Give the names that resolve to *address*, sorted, lower case."""
-        return names_at(self._txn.get(address.packed, db=self._store.databases["addresses"]))
+        names = self._names_at(address)
+        if address.version == 6 and address.ipv4_mapped is not None:  # see ``addressed``
+            for name in self._names_at(address.ipv4_mapped):
+                winner = winner_of(self._store, self._txn, name, self._order)
+                if winner is not None and address in winner.record.addresses:
+                    names.add(name)
+        return tuple(sorted(names))
+
+    def _names_at(self, address: IPAddress) -> set[str]:
+        return set(names_at(self._txn.get(address.packed, db=self._store.databases["addresses"])))
 
     def listeners(self) -> dict[tuple[IPAddress, int], str]:
         """Give address and port → service of every listener, sorted; the first source wins."""

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from struct import pack, unpack
-from typing import Any
+from typing import Any, NamedTuple
 
 import lmdb
 
+from meshdns.inventory.body import bodies_of
 from meshdns.inventory.record import NameRecord, Table
 from meshdns.store.batch import Batch
 from meshdns.store.collector import collector_paused
@@ -24,11 +25,12 @@ from meshdns.store.delivered import add_delivered, put_delivered, read_delivered
 from meshdns.store.difference import Difference, compare
 from meshdns.store.guard import Guard, taken_over
 from meshdns.store.journal import HOLD_OVER, NO_LONGER_CONFIGURED, JournalRow, append_row
-from meshdns.store.merge import Winner, all_winners, find_conflicts, records_of, winner_of
+from meshdns.store.merge import Winner, all_served, find_conflicts, records_of, winner_of
 from meshdns.store.progress import Progress, read_progress, write_progress
-from meshdns.store.record_codec import encode_body, encode_origin
+from meshdns.store.record_codec import encode_all
 from meshdns.store.schema import (
     MAP_SIZE,
+    Entry,
     ReadTransaction,
     SourceState,
     entries_of,
@@ -45,8 +47,6 @@ ANEW = 0.2
 
 PROGRESS_EVERY = 5.0
 """Seconds between two notes of how long a source with held names has been heard."""
-
-_NO_TABLE = Table()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,19 @@ class Push:
     released: tuple[str, ...] = ()
     conflicts: tuple[str, ...] = ()
     changed_anything: bool = False
+
+
+class Pushed(NamedTuple):
+    """A table that is to be written: its records, the same as bodies, and what of it is new."""
+
+    records: Mapping[str, NameRecord]
+    bodies: Mapping[str, bytes]
+    difference: Difference
+
+    def entries(self, prefix: bytes, names: Sequence[str]) -> list[Entry]:
+        """Give what is stored for *names*."""
+        values = encode_all(names, self.records, self.bodies)
+        return [(prefix + name.encode(), value) for name, value in zip(names, values, strict=True)]
 
 
 class Writer:
@@ -152,12 +165,15 @@ class Writer:
     def _apply(self, source: str, table: Table, version: str) -> Push:
         now = self._clock()
         slot = self._slot(source)
+        bodies = bodies_of(table.records)
         with translated(self._store.path), self._store.env.begin() as txn:
-            difference = compare(self._store, txn, slot.number, table)
+            difference = compare(self._store, txn, slot.number, bodies, table.listeners)
             guard = self._judge(txn, slot, table, difference, now)
             first = source not in read_delivered(self._store, txn)
-            touched = {name: table.records[name] for name in (*difference.added, *difference.changed)}
-            conflicts = find_conflicts(self._store, txn, self._state.sources, slot, touched)
+            conflicts: tuple[str, ...] = ()
+            if len(self._state.sources) > 1:
+                touched = {name: bodies[name] for name in (*difference.added, *difference.changed)}
+                conflicts = find_conflicts(self._store, txn, self._state.sources, slot, touched)
         before = self._guards[source]
         removed = tuple(name for name in difference.missing if name not in guard.until)
         push = Push(
@@ -173,7 +189,9 @@ class Writer:
             bool(difference.added or difference.changed or removed or difference.listeners or difference.gone),
         )
         if push.changed_anything or first or before.until != guard.until or slot.lenient != table.lenient:
-            push = self._commit(push, slot._replace(lenient=table.lenient), guard, table, difference)
+            push = self._commit(
+                push, slot._replace(lenient=table.lenient), guard, Pushed(table.records, bodies, difference)
+            )
         new = guard.until.keys() - before.until.keys()
         if new:
             log.warning(
@@ -242,8 +260,7 @@ class Writer:
         push: Push,
         slot: SourceState,
         guard: Guard,
-        table: Table = _NO_TABLE,
-        difference: Difference | None = None,
+        pushed: Pushed | None = None,
     ) -> Push:
         """Write *push* and what follows from it in one transaction; give it with its generation."""
         prefix = source_prefix(slot.number)
@@ -254,15 +271,16 @@ class Writer:
         with self._batch() as batch:
             together = set() if anew else closure(self._store, batch.txn, names, self._rules)
             before = {} if anew else self._winners(batch.txn, together, sources)
-            self._put_records(batch, prefix, table, push)
-            for key in difference.gone if difference else ():
-                batch.delete("listeners", key)
-            for key, value in difference.listeners if difference else ():
-                batch.put("listeners", key, value)
+            for name in push.removed:
+                batch.delete("records", prefix + name.encode())
+            if pushed is not None:
+                self._put(batch, prefix, pushed)
             self._put_held(batch, prefix, guard.until)
             served = self._state.names
             if anew:
-                served = self._rebuild(batch, sources, {slot.number: table.records})
+                served = self._rebuild(
+                    batch, sources, {slot.number: pushed.bodies} if pushed and not guard.until else {}
+                )
             elif names:
                 lenient = {each.number for each in sources if each.lenient}
                 after = self._winners(batch.txn, together, sources)
@@ -276,16 +294,15 @@ class Writer:
             self._finish(batch, sources, names=served, journal_octets=octets)
         return push
 
-    def _put_records(self, batch: Batch, prefix: bytes, table: Table, push: Push) -> None:
-        records = table.records
-        for name in push.removed:
-            batch.delete("records", prefix + name.encode())
-        for name in push.changed:
-            batch.put("records", prefix + name.encode(), _encoded(records[name]))
-        empty = batch.count("records") == 0
-        batch.put_new(
-            "records", [(prefix + name.encode(), _encoded(records[name])) for name in push.added], empty=empty
-        )
+    def _put(self, batch: Batch, prefix: bytes, pushed: Pushed) -> None:
+        """Write what is new in the records and listeners of the source with this *prefix*."""
+        difference = pushed.difference
+        batch.put_known("records", pushed.entries(prefix, difference.changed), difference.replaced)
+        batch.put_new("records", pushed.entries(prefix, difference.added), empty=batch.count("records") == 0)
+        for key in difference.gone:
+            batch.delete("listeners", key)
+        for key, value in difference.listeners:
+            batch.put("listeners", key, value)
 
     def _put_held(self, batch: Batch, prefix: bytes, until: Mapping[str, float]) -> None:
         kept = dict(entries_of(batch.txn, self._store.databases["held"], prefix))
@@ -300,13 +317,11 @@ class Writer:
         found = ((name, winner_of(self._store, txn, name, sources)) for name in names)
         return {name: winner for name, winner in found if winner is not None}
 
-    def _rebuild(
-        self, batch: Batch, sources: Sequence[SourceState], at_hand: Mapping[int, Mapping[str, NameRecord]]
-    ) -> int:
+    def _rebuild(self, batch: Batch, sources: Sequence[SourceState], at_hand: Mapping[int, Mapping[str, bytes]]) -> int:
         """Compile everything anew; give how many names are served."""
-        winners = all_winners(self._store, batch.txn, sources, at_hand)
-        rebuild(batch, self._rules, {each.number for each in sources if each.lenient}, winners)
-        return len(winners)
+        served = all_served(self._store, batch.txn, sources, at_hand)
+        rebuild(batch, self._rules, served)
+        return sum(len(each.bodies) for each in served)
 
     def _configure(self, names: tuple[str, ...]) -> None:
         """Bring the store to the configured sources and rules; one commit, or none when nothing differs."""
@@ -407,7 +422,3 @@ class Writer:
             write_progress(self._store.path, Progress(self.generation, heard))
         except OSError as error:
             log.warning("%s: how far the store has come cannot be noted beside it (%s)", self._store.path, error)
-
-
-def _encoded(record: NameRecord) -> bytes:
-    return encode_body(record) + encode_origin(record.origin)

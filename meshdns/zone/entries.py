@@ -39,8 +39,8 @@ PTR_TTL = 30
 MAX_SRV = 100
 """SRV records of one name: a 64 KiB message holds them all with targets of any length."""
 
-FORMAT = 1
-"""To be raised when what ``compile_record`` gives for the same record changes: stores are then compiled anew."""
+FORMAT = 2
+"""To be raised when the same records lead to other entries: stores are then compiled anew when they are opened."""
 
 _A, _AAAA, _PTR = (rtype.to_bytes(2, "big") for rtype in (A, AAAA, PTR))
 _OCTETS = [bytes((len(str(octet)),)) + str(octet).encode() for octet in range(256)]
@@ -60,6 +60,11 @@ class Rules:
     reverse: tuple[IPv4Network | IPv6Network, ...] = ()
     mapped_v6: bool = True
     srv: bool = False
+
+    @cached_property
+    def suffixes(self) -> tuple[str, ...]:
+        """How names under each zone end, the longest first."""
+        return tuple(sorted(("." + zone for zone in self.zones), key=len, reverse=True))
 
     @cached_property
     def reverse_zones(self) -> tuple[str, ...]:
@@ -96,13 +101,14 @@ def rrset_key(owner: bytes, rtype: int) -> bytes:
 
 def twin(name: str, rules: Rules) -> str | None:
     """Give the dotted spelling of *name* (lower case) if it has an underscore left of its zone, else None."""
-    if "_" not in name:
+    if "_" not in name or name in rules.zones:
         return None
-    zone = zone_of(name, rules.zones)
-    if zone is None:
-        return None
-    other = dotted(name, zone)
-    return other if other != name and ".." not in other and not other.startswith(".") else None
+    for suffix in rules.suffixes:
+        if name.endswith(suffix):
+            left = name[: -len(suffix)]
+            other = left.replace("_", ".") + suffix
+            return other if other != name and ".." not in other and not other.startswith(".") else None
+    return None
 
 
 def compile_record(record: NameRecord, rules: Rules, *, lenient: bool) -> Entries:
@@ -128,7 +134,7 @@ def compile_record(record: NameRecord, rules: Rules, *, lenient: bool) -> Entrie
         ports = [srv_rdata(port.number, owner) for port in record.ports[:MAX_SRV]]
         rrsets[rrset_key(owner, SRV)] = rrset(SRV, record.ttl, ports)
     parent = owner[1 + owner[0] :]
-    above = _to_apex(parent, rules.apexes)
+    above = to_apex(parent, rules.apexes)
     if above is None:
         return Entries(rrsets, (owner, WILDCARDS) if record.name.startswith("*.") else (owner,))
     owners = [owner, *above]
@@ -136,7 +142,7 @@ def compile_record(record: NameRecord, rules: Rules, *, lenient: bool) -> Entrie
         name = record.name.lower()
         every_dot = to_wire(dotted(name, zone_of(name, rules.zones) or name))
         owners.append(LENIENT + every_dot)
-        owners += [LENIENT + mark for mark in _to_apex(every_dot[1 + every_dot[0] :], rules.apexes) or ()]
+        owners += [LENIENT + mark for mark in to_apex(every_dot[1 + every_dot[0] :], rules.apexes) or ()]
     if record.name.startswith("*."):
         owners.append(WILDCARDS)
     return Entries(rrsets, tuple(owners))
@@ -152,7 +158,7 @@ def compile_pointers(address: IPAddress, names: Sequence[str], rules: Rules) -> 
         return None
     owner = reverse_owner(address)
     rrsets = {owner + _PTR: rrset(PTR, PTR_TTL, [to_wire(target) for target in targets])}
-    return Entries(rrsets, (owner, *(_to_apex(owner[1 + owner[0] :], rules.reverse_apexes) or ())))
+    return Entries(rrsets, (owner, *(to_apex(owner[1 + owner[0] :], rules.reverse_apexes) or ())))
 
 
 def reverse_owner(address: IPAddress) -> bytes:
@@ -163,7 +169,7 @@ def reverse_owner(address: IPAddress) -> bytes:
 
 
 @lru_cache(65_536)
-def _to_apex(name: bytes, apexes: frozenset[bytes]) -> tuple[bytes, ...] | None:
+def to_apex(name: bytes, apexes: frozenset[bytes]) -> tuple[bytes, ...] | None:
     """Give *name* and the names above it that lie below the nearest of *apexes*, or None if it is under none.
 
     The apex itself needs no mark: it always exists. Most names share their parents, so most calls are one look-up.
@@ -172,5 +178,5 @@ def _to_apex(name: bytes, apexes: frozenset[bytes]) -> tuple[bytes, ...] | None:
         return ()
     if not name[0]:
         return None
-    above = _to_apex(name[1 + name[0] :], apexes)
+    above = to_apex(name[1 + name[0] :], apexes)
     return None if above is None else (name, *above)

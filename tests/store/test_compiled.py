@@ -24,6 +24,8 @@ NAMES = [
 ADDRESSES = st.one_of(
     st.just(("240.0.0.1",)),  # mostly the same, so that spellings are pairs
     st.sampled_from([("240.0.0.1", "fd00:fd00::1"), ("fd00:fd00::1", "240.0.0.1")]),
+    st.sampled_from([("240.0.0.1", "::ffff:240.0.0.1"), ("::ffff:240.0.0.1", "240.0.0.1"), ("240.0.7.1",)]),
+    st.sampled_from([("240.0.0.1", "::ffff:10.0.0.1"), ("10.0.0.1", "::ffff:10.0.0.1"), ("fd00:fd00::1",)]),
     st.lists(st.sampled_from(VIPS), max_size=3, unique=True),
 )
 RECORDS = st.builds(
@@ -32,6 +34,7 @@ RECORDS = st.builds(
     addresses=ADDRESSES.map(lambda texts: tuple(map(address, texts))),
     ttl=st.sampled_from([30, 30, 60]),
     ports=st.sampled_from([(), (), (Port(80, "s", True),), (Port(80, "s"), Port(443, "t"))]),
+    service=st.sampled_from([None, None, 's","00000000",1,[],null]']),
 )
 CHANGES = st.tuples(
     st.sampled_from(["kuma", "kuma", "file", "sidecar"]),

@@ -3,8 +3,9 @@ from ipaddress import IPv4Address, IPv6Address
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshdns.inventory.body import encode_body
 from meshdns.inventory.record import NameRecord, Origin, Port
-from meshdns.store.record_codec import decode_record, encode_body, encode_origin
+from meshdns.store.record_codec import decode_record, encode_origin
 
 TEXT = st.text(max_size=20)
 ADDRESSES = st.lists(st.one_of(st.builds(IPv4Address, st.integers(0, 2**32 - 1)), st.ip_addresses(v=6)), max_size=5)

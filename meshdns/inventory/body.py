@@ -1,0 +1,85 @@
+"""A record as octets, and a table's records kept as such: what 100,000 names are read, compared and stored as.
+
+A body is JSON of everything that makes a record equal to another, and a NUL: two records are equal exactly when their
+bodies are. (JSON text has no NUL of its own.) ``Bodies`` keeps a table in 300 octets a name instead of 1,000, and what
+has the same bodies needs no look at any record.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from json.encoder import encode_basestring_ascii as quoted
+
+from meshdns.inventory.record import IPAddress, NameRecord, Origin, Port
+
+NOTHING_LISTENS = b"[],null]\0"
+"""How the body of a record ends that has neither ports nor a service."""
+
+MAPPED = b"00000000000000000000ffff"
+"""How an IPv4-mapped address begins in a body."""
+
+
+class Bodies(Mapping[str, NameRecord]):
+    """Records by their names in lower case, all of one origin, each made when it is asked for.
+
+    octets: the body of each. It must not be changed any more.
+    """
+
+    __slots__ = ("octets", "origin")
+
+    def __init__(self, octets: Mapping[str, bytes], origin: Origin) -> None:
+        self.octets = octets
+        self.origin = origin
+
+    def __getitem__(self, name: str) -> NameRecord:
+        return decode_body(self.octets[name], self.origin)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.octets
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.octets)
+
+    def __len__(self) -> int:
+        return len(self.octets)
+
+    def __repr__(self) -> str:
+        return f"Bodies({dict(self.items())!r})" if len(self) < 10 else f"<Bodies of {len(self)} records>"
+
+
+def bodies_of(records: Mapping[str, NameRecord]) -> Mapping[str, bytes]:
+    """Give the body of each of *records*."""
+    if isinstance(records, Bodies):
+        return records.octets
+    return {name: encode_body(record) for name, record in records.items()}
+
+
+def encode_body(record: NameRecord) -> bytes:
+    """Give the body of *record*. Written out by hand: 2.5 µs a record, ``json.dumps`` takes 6."""
+    addresses = " ".join([address.packed.hex() for address in record.addresses])
+    tail = encode_tail(record.ports, record.service)
+    return f'[{quoted(record.name)},"{addresses}",{record.ttl},{tail}'.encode("ascii")
+
+
+def encode_tail(ports: tuple[Port, ...], service: str | None) -> str:
+    """Give the end of a body: its ports, its service, the NUL."""
+    listed = ",".join([f"[{port.number},{quoted(port.target)},{1 if port.placeholder else 0}]" for port in ports])
+    return f"[{listed}],{'null' if service is None else quoted(service)}]\0"
+
+
+def decode_body(body: bytes, origin: Origin) -> NameRecord:
+    """Give the record that was encoded to *body*."""
+    name, addresses, ttl, ports, service = json.loads(body[:-1])
+    return NameRecord(
+        name,
+        tuple([unpacked(bytes.fromhex(each)) for each in addresses.split()]),
+        ttl,
+        tuple([Port(number, target, bool(placeholder)) for number, target, placeholder in ports]),
+        service,
+        origin,
+    )
+
+
+def unpacked(address: bytes) -> IPAddress:
+    """Give the address of four or sixteen octets."""
+    return IPv4Address(address) if len(address) == 4 else IPv6Address(address)
