@@ -137,4 +137,5 @@ def details(**costs: Sequence[Cost]) -> dict[str, list[float]]:
         written[f"{name}, cpu µs"] = [cost.cpu for cost in each]
         written[f"{name}, answers/s"] = [cost.rate for cost in each]
         written[f"{name}, lost"] = [cost.lost for cost in each]
+        written[f"{name}, not NOERROR"] = [sum(cost.rcodes.values()) - cost.rcodes.get("NOERROR", 0) for cost in each]
     return written

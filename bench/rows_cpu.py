@@ -142,7 +142,8 @@ def _group(settings: Settings, group: Group) -> Rows:
             yield ratio(key, what, taken[title], taken[OURS], must=beside.must, stretch=beside.stretch)
     for title, costs in taken.items():
         key = f"{group.cost_key}-{title.lower().replace(',', '').replace(' ', '-')}"
-        yield Row(key, f"{group.what}: {title}", tuple(c.cpu for c in costs), "µs", details=details(of=costs))
+        what = f"{group.what}: a query to {title}"
+        yield Row(key, what, tuple(each.cpu for each in costs), "µs", details=details(of=costs))
 
 
 def _mixed(settings: Settings) -> Rows:
@@ -187,12 +188,19 @@ def _million(settings: Settings) -> Rows:
             settings,
             {str(n): partial(measure, servers[n], queries[n], settings.seconds) for n in (LARGE, HUGE)},
         )
-        parts = {f"process {i}, MiB": [pss([pid])] for i, pid in enumerate(servers[HUGE].pids)}
+        parts = {f"{_role(servers[HUGE], pid)}, MiB": [pss([pid])] for pid in servers[HUGE].pids}
     huge, large = taken[str(HUGE)], taken[str(LARGE)]
     yield ratio("million-vs-large", "1,000,000 names: ours ÷ our 100,000 figure", huge, large, must=at_most(1.6))
     memory = sum(each[0] for each in parts.values())
     what = "1,000,000 names: memory of all processes (PSS)"
     yield Row("million-memory", what, (memory,), "MiB", at_most(1024), details=parts)
+
+
+def _role(server: Running, pid: int) -> str:
+    """Say what process *pid* of our *server* is."""
+    if b"meshdns.processes.sync" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        return "sync"
+    return "supervisor" if pid == server.process.pid else "responder"
 
 
 def _responders(settings: Settings) -> Rows:
@@ -210,7 +218,7 @@ def _responders(settings: Settings) -> Rows:
             },
         )
         shares = tuple(_share(two, queries, settings.seconds) for _ in range(settings.rounds))
-    yield ratio("responders-cost", "2 responders ÷ 1 responder", taken["two"], taken["one"], must=at_most(1.15))
+    yield ratio("responders-cost", "2 responders: a query ÷ that of 1", taken["two"], taken["one"], must=at_most(1.15))
     what = f"2 responders: share of the busier one over {PORTS} client ports"
     yield Row("responders-share", what, shares, "%", at_most(65))
 

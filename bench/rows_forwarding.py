@@ -1,7 +1,7 @@
 """What forwarding costs: answers from the cache, and questions that must be asked, ours beside other forwarders."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -63,16 +63,11 @@ def _hits(settings: Settings, servers: dict[str, Running], here: Path) -> Iterat
     )
     for each in ALL:
         if each.missing:
-            yield LeftOut(f"{HITS}-{each.key}", each.missing)
-            continue
-        costs = taken[each.key]
-        if each is COREDNS:
-            what = f"hits: {each.title} ÷ ours"
-            yield ratio(f"{HITS}-vs-coredns", what, costs, taken[OURS.key], must=at_least(1.0))
+            yield LeftOut(f"{HITS}-vs-{each.key}", each.missing)
         elif each is not OURS:
-            yield ratio(f"{HITS}-vs-{each.key}", f"hits: {each.title} ÷ ours", costs, taken[OURS.key])
-        figures = tuple(cost.cpu for cost in costs)
-        yield Row(f"{HITS}-cost-{each.key}", f"hits: {each.title}", figures, "µs", details=details(of=costs))
+            what, must = f"hits: {each.title} ÷ ours", at_least(1.0) if each is COREDNS else None
+            yield ratio(f"{HITS}-vs-{each.key}", what, taken[each.key], taken[OURS.key], must=must)
+    yield from _costs(HITS, "hits", taken)
 
 
 def _misses(settings: Settings, servers: dict[str, Running], here: Path) -> Iterator[Row]:
@@ -88,15 +83,19 @@ def _misses(settings: Settings, servers: dict[str, Running], here: Path) -> Iter
         return measure(server, queries, settings.seconds, ("-n", 1))
 
     taken = interleaved(settings, {key: partial(ask, server, [0]) for key, server in servers.items()})
+    yield from _costs(MISSES, "misses", taken)
     for each in ALL:
-        if each.key not in taken:
-            continue
-        costs = taken[each.key]
-        cpu, rate = tuple(cost.cpu for cost in costs), tuple(cost.rate for cost in costs)
-        more = details(of=costs) | {"not NOERROR": [_unanswered(cost) for cost in costs]}
-        yield Row(f"{MISSES}-cost-{each.key}", f"misses: {each.title}", cpu, "µs", details=more)
-        yield Row(f"{MISSES}-rate-{each.key}", f"misses: {each.title}", rate, "answers/s", details=more)
+        if each.key in taken:
+            rates = tuple(cost.rate for cost in taken[each.key])
+            yield Row(f"{MISSES}-rate-{each.key}", f"misses: {each.title}", rates, "answers/s")
 
 
-def _unanswered(cost: Cost) -> int:
-    return sum(count for rcode, count in cost.rcodes.items() if rcode != "NOERROR")
+def _costs(key: str, what: str, taken: Mapping[str, Sequence[Cost]]) -> Iterator[Row]:
+    """Give what a query costs each server, with everything that was seen."""
+    for each in ALL:
+        if each.key in taken:
+            costs = taken[each.key]
+            figures = tuple(cost.cpu for cost in costs)
+            yield Row(
+                f"{key}-cost-{each.key}", f"{what}: a query to {each.title}", figures, "µs", details=details(of=costs)
+            )
