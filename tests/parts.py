@@ -75,6 +75,7 @@ PARTS = {
     "dnsmasq": Part(_command("dnsmasq"), "apt-get install dnsmasq-base"),
     "knot-resolver": Part(_command("kresd"), "apt-get install knot-resolver"),
     "pdns-recursor": Part(_command("pdns_recursor"), "apt-get install pdns-recursor"),
+    "cc": Part(_command("cc"), "apt-get install gcc"),
     "musl": Part(_command("musl-gcc"), "apt-get install musl-tools"),
     "coredns": Part(_files(COREDNS), ".ci/coredns (needs Go)"),
     "kube-apiserver": Part(
