@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from meshdns import log as logs
-from meshdns.config import Config
+from meshdns.config import Config, SourceSettings
 from meshdns.errors import StoreError
 from meshdns.inventory.event import Source
 from meshdns.processes import status as statuses
@@ -21,15 +21,11 @@ from meshdns.processes.lifeline import follow
 from meshdns.processes.restarts import EXIT_STORE_DAMAGED, FIRST_DELAY, Streak
 from meshdns.processes.status import SourceState
 from meshdns.processes.status_file import Number, StatusWriter
-from meshdns.publisher.publication import Publication
 from meshdns.publisher.settings import PublisherSettings
-from meshdns.sources.file import FileSource
-from meshdns.sources.kuma_dp import KumaDpSource
 from meshdns.sources.settings import FileSettings, KumaDpSettings
 from meshdns.store import integrity
 from meshdns.store.schema import store_path
 from meshdns.store.writer import Writer
-from meshdns.xds.client import KumaSource
 
 log = logging.getLogger("meshdns.processes.sync")  # not __name__: that is __main__
 
@@ -41,19 +37,32 @@ LONGEST_WAIT = 30.0
 
 
 def make_sources(config: Config) -> tuple[Source, ...]:
-    """Give the configured sources in order of precedence."""
-    sources: list[Source] = []
-    for settings in config.sources:
-        match settings:
-            case FileSettings():
-                sources.append(FileSource(settings))
-            case KumaDpSettings():
-                sources.append(KumaDpSource(settings))
-            case PublisherSettings():
-                sources.append(Publication(settings, data_dir=config.data_dir))
-            case _:
-                sources.append(KumaSource(settings, zones=config.zones, memory=config.data_dir))
-    return tuple(sources)
+    """Give the configured sources in order of precedence.
+
+    What a kind of source needs is loaded with the first of its kind: gRPC and Envoy's messages alone are a third of
+    this process's memory, which a sidecar of kuma-dp would hold for nothing.
+    """
+    return tuple(_make_source(settings, config) for settings in config.sources)
+
+
+def _make_source(settings: SourceSettings, config: Config) -> Source:
+    match settings:
+        case FileSettings():
+            from meshdns.sources.file import FileSource  # noqa: PLC0415
+
+            return FileSource(settings)
+        case KumaDpSettings():
+            from meshdns.sources.kuma_dp import KumaDpSource  # noqa: PLC0415
+
+            return KumaDpSource(settings)
+        case PublisherSettings():
+            from meshdns.publisher.publication import Publication  # noqa: PLC0415
+
+            return Publication(settings, data_dir=config.data_dir)
+        case _:
+            from meshdns.xds.client import KumaSource  # noqa: PLC0415
+
+            return KumaSource(settings, zones=config.zones, memory=config.data_dir)
 
 
 class Sync:
