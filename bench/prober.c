@@ -87,16 +87,17 @@ static void read_queries(const char *path) {
     if (!count_of_queries) fprintf(stderr, "%s: no queries\n", path), exit(2);
 }
 
-/* The reply must repeat the question and have one A record that points at it. */
+/* The reply must repeat the question and have one A record; some servers write its owner out, most point at the question. */
 static void judge(const struct query *query, const unsigned char *reply, int length, int64_t arrived) {
-    const unsigned char *record = reply + query->length;
-    if (length < query->length + 16 || (reply[3] & 15) || reply[6] || reply[7] != 1 || record[0] != 0xc0 ||
+    const unsigned char *owner = reply + query->length;
+    long owner_length = owner[0] == 0xc0 ? 2 : query->length - 16;
+    if (length < query->length + owner_length + 14 || (reply[3] & 15) || reply[6] || reply[7] != 1 ||
         memcmp(reply + 12, query->octets + 12, query->length - 12)) {
         wrong++;
         return;
     }
     if (query->index < 0) return;
-    const unsigned char *address = record + 12;
+    const unsigned char *address = owner + owner_length + 10;
     long generation = address[1] >> 1, index = (address[1] & 1) << 16 | address[2] << 8 | address[3];
     if (address[0] != 240 || index != query->index) {
         wrong++;
