@@ -61,6 +61,11 @@ def encode_body(record: NameRecord) -> bytes:
     return f'[{quoted(record.name)},"{addresses}",{record.ttl},{tail}'.encode("ascii")
 
 
+def addresses_in(body: bytes) -> bytes:
+    """Give the addresses in *body*: hexadecimal, separated by spaces. Its name is one that was checked."""
+    return body.split(b'"', 4)[3]
+
+
 def encode_tail(ports: tuple[Port, ...], service: str | None) -> str:
     """Give the end of a body: its ports, its service, the NUL."""
     listed = ",".join([f"[{port.number},{quoted(port.target)},{1 if port.placeholder else 0}]" for port in ports])

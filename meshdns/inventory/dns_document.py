@@ -5,13 +5,16 @@ What can be partly read is read: an unusable name or address is left out and nam
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from socket import AF_INET, AF_INET6, inet_pton
+from typing import Any, NamedTuple
 
 from meshdns.errors import ResourceError
-from meshdns.inventory.name import check_address, check_name
+from meshdns.inventory.body import MAPPED, Bodies, encode_body
+from meshdns.inventory.name import MAX_NAME, check_address, check_name
 from meshdns.inventory.record import (
     DEFAULT_TTL,
     MAX_ADDRESSES,
@@ -25,9 +28,26 @@ _SHOWN = 80
 """Characters of a foreign value that a message repeats."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One name as a control plane wrote it, nothing checked yet. ttl: seconds."""
+_PLAIN_NAME = r"(?:[a-z0-9_-]{1,63}\.)*+[a-z0-9_-]{1,63}+"
+_NAME = re.compile(_PLAIN_NAME + r"\Z")
+_ROW = re.compile(
+    r'\{"name":"(' + _PLAIN_NAME + r')","ips":\["([0-9.]{7,15})"(?:,"([0-9a-f:]{3,39})")?\]\},'
+)  # fmt: skip
+_OPEN, _BETWEEN, _LAST = '{"records":[', "},{", '"]}]'
+_OF_ONE, _OF_TWO = len('{"name":"","ips":[""]},'), len('{"name":"","ips":["",""]},')
+"""Characters of a row around its name and one address or two."""
+
+_CHUNK = 1 << 19
+"""Characters of a document that are read at a time: what is made on the way is then small."""
+
+_USUAL = frozenset(range(1, 255)) - frozenset(range(224, 240))
+"""First octets of IPv4 addresses which need no closer look."""
+
+_MAPPED, _MAPPED_HEX = bytes.fromhex(MAPPED.decode()), MAPPED.decode()
+
+
+class Entry(NamedTuple):
+    """One name as a control plane wrote it, nothing checked yet. addresses: texts. ttl: seconds."""
 
     name: str
     addresses: Sequence[str]
@@ -42,7 +62,7 @@ class Document:
     each thing that was taken although an operator should know of it. extra_labels: labels of the data plane.
     """
 
-    records: dict[str, NameRecord]
+    records: Mapping[str, NameRecord]
     skipped: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     extra_labels: dict[str, str] = field(default_factory=dict)
@@ -55,31 +75,87 @@ def parse_document(body: str | bytes, *, source: str, resource: str, version: st
 
     Raises ResourceError naming *resource* when *body* is not such a document at all.
     """
+    origin = Origin(source, resource, version)
+    return _read_usual(body, origin) or _read_any(body, origin)
+
+
+def _read_any(body: str | bytes, origin: Origin) -> Document:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise ResourceError(f"{resource}: the /dns document is not JSON: {str(error)[:_SHOWN]}") from None
+        raise ResourceError(f"{origin.resource}: the /dns document is not JSON: {str(error)[:_SHOWN]}") from None
     if not isinstance(value, dict) or "records" not in value:
-        raise ResourceError(f'{resource}: the /dns document is not an object with "records"')
+        raise ResourceError(f'{origin.resource}: the /dns document is not an object with "records"')
     rows = value["records"]
     if rows is None:  # Go writes an empty slice that was never made as null
         rows = []
     if not isinstance(rows, list):
-        raise ResourceError(f'{resource}: "records" of the /dns document is not a list')
-
+        raise ResourceError(f'{origin.resource}: "records" of the /dns document is not a list')
     skipped: list[str] = []
-    notices: list[str] = []
-    ttl = _ttl(value.get("ttl", DEFAULT_TTL))
-    if ttl is None:
-        notices.append(f"ttl {_short(value['ttl'])} is not a number of seconds; {DEFAULT_TTL} is used")
-        ttl = DEFAULT_TTL
-    document = gather(_entries(rows, ttl, skipped), Origin(source, resource, version))
+    ttl, notices = _ttl_of(value)
+    document = gather(_entries(rows, ttl, skipped), origin)
     return Document(
         document.records,
         (*skipped, *document.skipped),
         (*notices, *document.notices),
         _labels(value.get("extraLabels")),
     )
+
+
+def _read_usual(body: str | bytes, origin: Origin) -> Document | None:
+    """Read a document as Kuma writes it, of names with one IPv4 address each; None if it is any other.
+
+    The rows are never JSON values: a third of the time, and for a million names not 500 MiB on the way.
+    """
+    try:
+        text = body if isinstance(body, str) else body.decode()
+    except UnicodeDecodeError:
+        return None
+    at, end = len(_OPEN), text.rfind(_LAST) + len(_LAST) - 1
+    if not text.startswith(_OPEN) or end < at:
+        return None
+    try:
+        value = json.loads(_OPEN + text[end:])
+    except (ValueError, RecursionError):
+        return None
+    if value.get("records") != []:
+        return None
+    ttl, notices = _ttl_of(value)
+    bodies: dict[str, bytes] = {}
+    count = 0
+    while at < end:
+        cut = text.find(_BETWEEN, at + _CHUNK, end) + 2
+        cut = cut if cut > 1 else end
+        rows = _ROW.findall(text[at:cut] if cut < end else text[at:cut] + ",")
+        if not _take_usual(rows, cut - at + (cut == end), ttl, bodies):
+            return None
+        count += len(rows)
+        at = cut
+    if len(bodies) < count:  # a name is there twice
+        return None
+    return Document(Bodies(bodies, origin), (), notices, _labels(value.get("extraLabels")))
+
+
+def _take_usual(rows: list[tuple[str, str, str]], length: int, ttl: int, bodies: dict[str, bytes]) -> bool:
+    """Add *rows* to *bodies*; tell whether they are all usual ones, and all that their text of this *length* holds."""
+    try:
+        for name, shown, mapped in rows:
+            packed = inet_pton(AF_INET, shown)
+            octets = packed.hex()
+            if packed[0] not in _USUAL:
+                return False
+            length -= len(name) + len(shown) + len(mapped)
+            if not mapped:
+                bodies[name] = f'["{name}","{octets}",{ttl},[],null]\0'.encode()
+                length -= _OF_ONE
+            elif inet_pton(AF_INET6, mapped) == _MAPPED + packed:
+                bodies[name] = f'["{name}","{octets} {_MAPPED_HEX}{octets}",{ttl},[],null]\0'.encode()
+                length -= _OF_TWO
+            else:
+                return False
+    except OSError:
+        return False
+    return not length and all(len(name) <= MAX_NAME for name, _, _ in rows)
 
 
 def gather(entries: Iterable[Entry], origin: Origin) -> Document:
@@ -89,6 +165,42 @@ def gather(entries: Iterable[Entry], origin: Origin) -> Document:
     keeps the addresses of both. Of names that differ in case only, the last in byte order wins, which is a
     notice when their addresses differ.
     """
+    rows = list(entries)
+    bodies: dict[str, bytes] = {}
+    others = []
+    for entry in rows:
+        name, texts, ttl = entry
+        addresses = _usual_addresses(texts)
+        if addresses and _NAME.match(name) and len(name) <= MAX_NAME and 0 <= ttl <= MAX_TTL and name not in bodies:
+            bodies[name] = f'["{name}","{addresses}",{ttl},[],null]\0'.encode()
+        else:
+            others.append(entry)
+    records, skipped, notices = _check(others, origin)
+    if records.keys() & bodies.keys():
+        records, skipped, notices = _check(rows, origin)
+        bodies.clear()
+    bodies |= {name: encode_body(record) for name, record in records.items()}
+    return Document(Bodies(bodies, origin), tuple(skipped), tuple(notices))
+
+
+def _usual_addresses(texts: Sequence[str]) -> str:
+    """Give an IPv4 address, alone or before its IPv4-mapped twin, as a body has it; empty for anything else."""
+    try:
+        packed = inet_pton(AF_INET, texts[0])
+        if packed[0] not in _USUAL:
+            return ""
+        octets = packed.hex()
+        if len(texts) == 1:
+            return octets
+        if len(texts) == 2 and inet_pton(AF_INET6, texts[1]) == _MAPPED + packed:
+            return f"{octets} {_MAPPED_HEX}{octets}"
+    except (OSError, ValueError, IndexError):
+        pass
+    return ""
+
+
+def _check(entries: Iterable[Entry], origin: Origin) -> tuple[dict[str, NameRecord], list[str], list[str]]:
+    """Give the records of *entries*, what was skipped, and notices."""
     skipped: list[str] = []
     notices: list[str] = []
     by_spelling: dict[str, NameRecord] = {}
@@ -113,7 +225,7 @@ def gather(entries: Iterable[Entry], origin: Origin) -> Document:
             by_spelling[name] = replace(earlier, addresses=merged, ttl=min(earlier.ttl, ttl))
         else:
             by_spelling[name] = NameRecord(name, addresses, ttl, origin=origin)
-    return Document(_fold_case(by_spelling, notices), tuple(skipped), tuple(notices))
+    return _fold_case(by_spelling, notices), skipped, notices
 
 
 def _fold_case(by_spelling: dict[str, NameRecord], notices: list[str]) -> dict[str, NameRecord]:
@@ -183,6 +295,14 @@ def _entries(rows: list[Any], ttl: int, skipped: list[str]) -> Iterator[Entry]:
             else:
                 skipped.append(f"address of {name[:_SHOWN]!r}: {_short(ip)} is not text")
         yield Entry(name, texts, ttl)
+
+
+def _ttl_of(value: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
+    """Give the TTL that a document states, in seconds, and a notice if it is none."""
+    ttl = _ttl(value.get("ttl", DEFAULT_TTL))
+    if ttl is not None:
+        return ttl, ()
+    return DEFAULT_TTL, (f"ttl {_short(value['ttl'])} is not a number of seconds; {DEFAULT_TTL} is used",)
 
 
 def _ttl(value: Any) -> int | None:

@@ -13,7 +13,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple
 
-from meshdns.inventory.body import MAPPED, decode_body, unpacked
+from meshdns.inventory.body import MAPPED, addresses_in, decode_body, unpacked
 from meshdns.inventory.record import Origin
 from meshdns.store.lines import UNPOINTED, addressed, joined
 from meshdns.store.schema import Entry
@@ -254,8 +254,4 @@ class _Work:
 
 def _same_addresses(one: bytes, other: bytes, length: int) -> bool:
     """Tell whether two bodies whose names have this *length* have the same addresses, in any order."""
-    return one[length:] == other[length:] or _addresses(one) == _addresses(other)
-
-
-def _addresses(body: bytes) -> set[bytes]:
-    return set(body.split(b'"', 4)[3].split())
+    return one[length:] == other[length:] or set(addresses_in(one).split()) == set(addresses_in(other).split())

@@ -3,10 +3,15 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from meshdns.errors import ResourceError
+from meshdns.inventory import dns_document
 from meshdns.inventory.dns_document import Document, Entry, gather, parse_document
+from meshdns.inventory.name import check_address, check_name
 from meshdns.inventory.record import MAX_ADDRESSES, Origin
+from tests.scale import scale
 
 
 def parse(value: Any) -> Document:
@@ -153,3 +158,84 @@ def test_a_ttl_per_name_is_kept() -> None:
     assert document.records["a.mesh"].ttl == 5
     assert document.records["b.mesh"].ttl == 30
     assert "out of range" in document.notices[0]
+
+
+NAMES = st.sampled_from(
+    ["a.mesh", "a.mesh", "A.mesh", "a_b.mesh", "a.b.mesh.", "*.mesh", "x" * 63, "x" * 64, ".".join(["y" * 63] * 4)]
+) | st.text("ab_-.*A", min_size=1, max_size=9)
+ADDRESSES = st.sampled_from(
+    [
+        "240.0.0.1",
+        "10.1.2.3",
+        "0.0.0.0",
+        "224.0.0.1",
+        "255.255.255.255",
+        "1.2.3",
+        "01.2.3.4",
+        "1.2.3.4 ",
+        "256.0.0.1",
+        "::ffff:f000:1",
+        "::ffff:240.0.0.1",
+        "::ffff:a01:203",
+        "fd00::1",
+        "ff02::1",
+        "::",
+        "::1%1",
+        "",
+        "x",
+        "::1\x00",
+    ]
+) | st.text("0123456789abcdef.:", max_size=16)
+TWINS = st.sampled_from([["240.0.0.1", "::ffff:f000:1"], ["10.1.2.3", "::ffff:a01:203"], ["240.0.0.2"]])
+ROWS = st.lists(st.tuples(NAMES, TWINS | TWINS | st.lists(ADDRESSES, max_size=3)), max_size=6)
+USUAL_NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,5}(_[a-z]{1,3}|\.[a-z]{1,3}){0,3}\.mesh", fullmatch=True)
+USUAL_ROWS = st.lists(st.tuples(USUAL_NAMES, TWINS), max_size=6, unique_by=lambda row: row[0])
+
+
+@given(ROWS)
+@settings(max_examples=scale(2_000), deadline=None)
+def test_usual_names_are_read_as_all_names_are(rows: list[tuple[str, list[str]]]) -> None:
+    entries = [Entry(name, ips) for name, ips in rows]
+    records, skipped, notices = dns_document._check(entries, Origin("s"))
+    document = gather(entries, Origin("s"))
+    assert document.records == records
+    assert (document.skipped, document.notices) == (tuple(skipped), tuple(notices))
+
+
+@given(
+    USUAL_ROWS | ROWS,
+    st.sampled_from([{}, {"ttl": 30}, {"ttl": "x"}, {"ttl": 5, "extraLabels": {"a": '"]}]'}}, {"records": [7]}]),
+    st.none()
+    | st.tuples(st.integers(0, 400), st.integers(0, 3), st.sampled_from(["", " ", ",", '"', "]", "},{", "0"])),
+    st.sampled_from([1, 40, 1 << 19]),
+)
+@settings(max_examples=scale(3_000), deadline=None)
+def test_a_document_as_kuma_writes_it_is_read_as_any_json_is(
+    rows: list[tuple[str, list[str]]], more: dict[str, Any], damage: tuple[int, int, str] | None, chunk: int
+) -> None:
+    listed = json.dumps([{"name": name, "ips": ips} for name, ips in rows], separators=(",", ":"))
+    text = f'{{"records":{listed}{"," if more else ""}{json.dumps(more)[1:]}'
+    if damage is not None:
+        at, gone, put = damage
+        text = text[:at] + put + text[at + gone :]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dns_document, "_CHUNK", chunk)
+        usual = dns_document._read_usual(text, Origin("s"))
+    if usual is not None:
+        assert usual == dns_document._read_any(text, Origin("s"))
+
+
+@given(USUAL_ROWS.filter(bool))
+def test_a_document_as_kuma_writes_it_takes_the_short_way(rows: list[tuple[str, list[str]]]) -> None:
+    text = json.dumps({"records": [{"name": name, "ips": ips} for name, ips in rows], "ttl": 30}, separators=(",", ":"))
+    assert dns_document._read_usual(text, Origin("s")) is not None
+
+
+@given(ADDRESSES | st.ip_addresses(v=4).map(str), NAMES)
+@settings(max_examples=scale(2_000), deadline=None)
+def test_what_is_usual_passes_every_check(address: str, name: str) -> None:
+    octets = dns_document._usual_addresses([address])
+    if octets:
+        assert check_address(address).packed.hex() == octets
+    if dns_document._NAME.match(name) and len(name) <= 253:
+        assert check_name(name) == name

@@ -4,16 +4,26 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 
+from meshdns.inventory.body import (
+    MAPPED,
+    NOTHING_LISTENS,
+    Bodies,
+    addresses_in,
+    bodies_of,
+    encode_tail,
+    unpacked,
+)
 from meshdns.inventory.dns_document import Document
 from meshdns.inventory.kri import parse_kri
 from meshdns.inventory.name import dotted, zone_of
-from meshdns.inventory.record import IPAddress, NameRecord, Port, Table
+from meshdns.inventory.record import IPAddress, NameRecord, Origin, Port, Table
 from meshdns.xds.decode.kuma import Outbound, Piece
 
 _SERVICE_PORT = re.compile(r"_svc_([0-9]{1,5})\Z")
 _SHOWN = 5
+_V4 = 8
+"""Digits of an IPv4 address in a body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,36 +62,55 @@ def join(
         if piece.outbound is not None:
             for place in piece.outbound.places:
                 by_place.setdefault(place, piece.outbound)
-    by_vip: dict[IPAddress, list[tuple[int, Outbound]]] = defaultdict(list)
-    for (address, number), outbound in sorted(by_place.items(), key=lambda item: item[0][1]):
-        by_vip[_plain(address)].append((number, outbound))
-
-    names_of: dict[IPAddress, list[str]] = defaultdict(list)
-    vips_of: dict[str, tuple[IPAddress, ...]] = {}
-    for key, record in document.records.items():
-        vips_of[key] = tuple(dict.fromkeys(_plain(address) for address in record.addresses))
-        for vip in vips_of[key]:
-            names_of[vip].append(key)
-    ports_of = {vip: _ports(by_vip.get(vip, []), names, zones, service_vip_port) for vip, names in names_of.items()}
-
-    records: dict[str, NameRecord] = {}
-    for key, record in document.records.items():
-        ports = ports_of[vips_of[key][0]]
-        if len(vips_of[key]) > 1:
-            merged: dict[int, Port] = {}
-            for vip in vips_of[key]:
-                for port in ports_of[vip]:
-                    merged.setdefault(port.number, port)
-            ports = tuple(sorted(merged.values(), key=lambda port: port.number))
-        service = _service(key, ports, zones)
-        records[key] = NameRecord(record.name, record.addresses, record.ttl, ports, service, record.origin)
-
+    bodies = bodies_of(document.records)
     if by_place:
+        by_vip: dict[bytes, list[tuple[int, Outbound]]] = defaultdict(list)
+        for (address, number), outbound in sorted(by_place.items(), key=lambda item: item[0][1]):
+            by_vip[_plain(address.packed.hex().encode())].append((number, outbound))
+        names_of: dict[bytes, list[str]] = {}
+        vips_of: dict[str, tuple[bytes, ...]] = {}
+        for name, body in bodies.items():
+            vips = vips_of[name] = _vips(addresses_in(body))
+            for vip in vips:
+                names_of.setdefault(vip, []).append(name)
         notices.extend(_without_listener(names_of, by_vip, document))
+        ports_of = {vip: _ports(by_vip.get(vip, ()), names, zones, service_vip_port) for vip, names in names_of.items()}
+        bodies = _with_ports(bodies, vips_of, ports_of, zones)
+    known = document.records
+    origin = known.origin if isinstance(known, Bodies) else next((each.origin for each in known.values()), Origin(""))
+    records = Bodies(bodies, origin)
     if previous is not None:
         notices.extend(_moved(records, previous.records))
     listeners = {place: outbound.service for place, outbound in by_place.items()}
     return Joined(Table(records, listeners, lenient=True), tuple(skipped), tuple(notices))
+
+
+def _with_ports(
+    bodies: Mapping[str, bytes],
+    vips_of: Mapping[str, tuple[bytes, ...]],
+    ports_of: Mapping[bytes, tuple[Port, ...]],
+    zones: Sequence[str],
+) -> dict[str, bytes]:
+    """Give *bodies*, which say nothing of ports and services yet, with those of the listeners at their addresses."""
+    tails: dict[bytes, bytes] = {}
+    joined: dict[str, bytes] = {}
+    for name, body in bodies.items():
+        vips = vips_of[name]
+        ports = ports_of[vips[0]]
+        alike = len(vips) == 1 and len(ports) <= 1  # then every name there has the same service
+        tail = tails.get(vips[0]) if alike else None
+        if tail is None:
+            if len(vips) > 1:
+                merged: dict[int, Port] = {}
+                for vip in vips:
+                    for port in ports_of[vip]:
+                        merged.setdefault(port.number, port)
+                ports = tuple(sorted(merged.values(), key=lambda port: port.number))
+            tail = encode_tail(ports, _service(name, ports, zones)).encode("ascii")
+            if alike:
+                tails[vips[0]] = tail
+        joined[name] = body[: -len(NOTHING_LISTENS)] + tail
+    return joined
 
 
 def _document(pieces: Sequence[Piece]) -> Document:
@@ -153,45 +182,56 @@ def _service(name: str, ports: Sequence[Port], zones: Sequence[str]) -> str | No
 
 
 def _without_listener(
-    names_of: Mapping[IPAddress, Sequence[str]],
-    by_vip: Mapping[IPAddress, object],
+    names_of: Mapping[bytes, Sequence[str]],
+    by_vip: Mapping[bytes, object],
     document: Document,
 ) -> Iterable[str]:
     for vip, keys in names_of.items():
         if vip not in by_vip:
-            names = [document.records[key].name for key in keys]
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            yield f"no listener at {vip}, the address of {', '.join(names[:_SHOWN])}{more}: no port accepts there"
+            names = [document.records[key].name for key in keys[:_SHOWN]]
+            more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+            yield f"no listener at {_shown(vip)}, the address of {', '.join(names)}{more}: no port accepts there"
 
 
-def _moved(records: Mapping[str, NameRecord], before: Mapping[str, NameRecord]) -> Iterable[str]:
+def _moved(records: Bodies, before: Mapping[str, NameRecord]) -> Iterable[str]:
     """Name what went from one pool of VIPs to another: a name that two resources claim changes its ports too."""
-    for key, record in records.items():
-        old = before.get(key)
-        if old is None or old.addresses == record.addresses:
+    known = bodies_of(before)
+    for key, body in records.octets.items():
+        old = known.get(key)
+        if old is None or old == body:
             continue
-        was, now = old.addresses[0], record.addresses[0]
-        if _pool(was) != _pool(now):
-            yield (
-                f"name {record.name!r} moved from {was} (ports {_numbers(old)}, {old.service or 'no service'}) "
-                f"to {now} (ports {_numbers(record)}, {record.service or 'no service'}), another pool of addresses"
-            )
+        was, now = addresses_in(old), addresses_in(body)
+        if was == now or _pool(was) == _pool(now):
+            continue
+        earlier, later = before[key], records[key]
+        yield (
+            f"name {later.name!r} moved from {earlier.addresses[0]} (ports {_numbers(earlier)}, "
+            f"{earlier.service or 'no service'}) to {later.addresses[0]} (ports {_numbers(later)}, "
+            f"{later.service or 'no service'}), another pool of addresses"
+        )
 
 
-def _pool(address: IPAddress) -> tuple[int, int]:
-    """Give the pool of a VIP: Kuma's kinds of services allocate from a /8 (IPv4) or a /64 (IPv6) each."""
-    plain = _plain(address)
-    if isinstance(plain, IPv4Address):
-        return 4, int(plain) >> 24
-    return 6, int(plain) >> 64
+def _pool(addresses: bytes) -> bytes:
+    """Give the pool of the first VIP: Kuma's kinds of services allocate from a /8 (IPv4) or a /64 (IPv6) each."""
+    plain = _plain(addresses.partition(b" ")[0])
+    return plain[:2] if len(plain) == _V4 else plain[:16]
 
 
 def _numbers(record: NameRecord) -> str:
     return ", ".join(str(port.number) for port in record.ports) or "none"
 
 
-def _plain(address: IPAddress) -> IPAddress:
+def _vips(addresses: bytes) -> tuple[bytes, ...]:
+    """Give the addresses that *addresses* of a body come down to, without duplicates."""
+    if len(addresses) == _V4:
+        return (addresses,)
+    return tuple(dict.fromkeys(map(_plain, addresses.split())))
+
+
+def _plain(address: bytes) -> bytes:
     """Give the IPv4 address inside an IPv4-mapped one: the kernel maps it, so its listener is that of IPv4."""
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+    return address.removeprefix(MAPPED) if len(address) > _V4 else address
+
+
+def _shown(address: bytes) -> IPAddress:
+    return unpacked(bytes.fromhex(address.decode()))
