@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from bench import load, rows_cpu, rows_forwarding, rows_latency, rows_memory, rows_replace
+from bench import load, rows_cpu, rows_forwarding, rows_latency, rows_memory, rows_replace, rows_start, rows_tcp
 from bench.programs import commit, machine, programs, versions
 from bench.row import LeftOut, Row, figures
 from bench.settings import LOAD_CORE, SERVER_CORE, Settings
@@ -24,6 +24,8 @@ MODULES: tuple[tuple[str, ModuleType], ...] = (
     ("Latency", rows_latency),
     ("Replacing the whole table", rows_replace),
     ("Memory", rows_memory),
+    ("Start", rows_start),
+    ("Abuse of TCP", rows_tcp),
 )
 """Sections of the table in its order. A module gives its rows by ``rows(settings)``, and says in ``HOW``, or else in
 its docstring, how they are measured."""
