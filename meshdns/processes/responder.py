@@ -87,8 +87,8 @@ class Responder:
             await listener.start()
         for endpoint, gate in zip(self._endpoints, self._gates, strict=True):
             await self._tcp.listen(endpoint.tcp, gate.answer_messages)
-        self._status.row[Number.SERVING] = 1
         self._beat(loop.time())
+        self._status.row[Number.SERVING] = 1  # last: who takes it for answering reads the rest of the row, too
         await self._finish.wait()
         if self._damaged:
             return EXIT_STORE_DAMAGED

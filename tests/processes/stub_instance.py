@@ -2,12 +2,14 @@
 
 The configuration is read from ``DIRECTORY/config.json``; the store's check and its setting aside are noted in
 ``DIRECTORY/checks``. The stub responder echoes datagrams; a datagram may be an order to it instead.
---impatient: who hangs is killed after 1.5 s. --newer: the store is of a newer format.
+--impatient: who hangs is killed after 1.5 s. --newer: the store is of a newer format. Where there is a file
+``DIRECTORY/broken``, this program cannot even start; ``mute``: its responders end at once; ``slow``: its trials last.
 """
 
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +26,8 @@ ORDERS = {b"bus": signal.SIGBUS, b"abort": signal.SIGABRT}
 
 
 def respond(config: Config, endpoints: Sequence[Endpoint], status: StatusWriter) -> int:
+    if (config.data_dir.parent / "mute").exists():
+        return 4
     udp = endpoints[0].udp
     finishing: list[int] = []
     signal.signal(FINISH, lambda *_: finishing.append(1))
@@ -53,6 +57,12 @@ def respond(config: Config, endpoints: Sequence[Endpoint], status: StatusWriter)
 
 def main() -> int:
     directory = Path(sys.argv[1])
+    if (directory / "broken").exists():
+        raise RuntimeError("this version cannot start")
+
+    def look(data_dir: Path) -> None:
+        while (data_dir.parent / "slow").exists():
+            time.sleep(0.01)
 
     def read() -> Config:
         text = (directory / "config.json").read_text()
@@ -79,7 +89,7 @@ def main() -> int:
             respond=respond,
             sync="tests.processes.stub_sync",
             check=check,
-            look=lambda data_dir: None,
+            look=look,
             set_aside=lambda data_dir: note("set aside"),
         ),
         trial=int(sys.argv[-1]) if "--trial" in sys.argv else None,

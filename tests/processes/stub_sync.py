@@ -1,6 +1,7 @@
 """A stub of ``meshdns.processes.sync``: notes its configuration's zones, then waits to be told to finish."""
 
 import argparse
+import fcntl
 import os
 import signal
 import sys
@@ -20,6 +21,8 @@ def main() -> int:
     signal.signal(FINISH, lambda *_: sys.exit(0))
     with open(given.config, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
         config = Config.model_validate_json(file.read())
+    alone = os.open(config.data_dir / "alone", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)  # one that writes beside another ends by a fault
     with (config.data_dir / "syncs").open("a") as notes:
         notes.write(f"{os.getpid()} {','.join(config.zones)}\n")
     while True:
