@@ -7,6 +7,7 @@ threads and must not be forked. What goes wrong with one source stays with it.
 import argparse
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Sequence
 
@@ -31,6 +32,9 @@ log = logging.getLogger("meshdns.processes.sync")  # not __name__: that is __mai
 
 TICK = 1.0
 """Seconds between heartbeats, ends of holds and attempts to store what could not be stored."""
+
+NICE = 3
+"""By how much less than responders ``sync`` counts when there is not enough of a core for both."""
 
 LONGEST_WAIT = 30.0
 """Seconds between two attempts to open a store that cannot be opened (disk full, no right)."""
@@ -179,6 +183,19 @@ async def _open(config: Config, finish: asyncio.Event) -> Writer | int:
     return 0
 
 
+def give_way() -> None:
+    """Let the responders go first where they share a core with this process: a push may wait, a query does not.
+
+    At half their weight a third of a flooded core is left to a push, and as a batch job it never interrupts a responder
+    that was just woken by a query.
+    """
+    try:
+        os.nice(NICE)
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    except (OSError, AttributeError) as error:  # forbidden by a sandbox, or not Linux
+        log.debug("sync keeps the priority that it was given: %s", error)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the configuration that the supervisor hands over, and run."""
     parser = argparse.ArgumentParser(prog="meshdns.processes.sync")
@@ -186,6 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=int, required=True, help="a descriptor to read the configuration from")
     given = parser.parse_args(arguments)
     follow(given.lifeline)
+    give_way()
     listen_to_signals()
     with open(given.config, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
         config = Config.model_validate_json(file.read())

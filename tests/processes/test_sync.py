@@ -20,7 +20,7 @@ from meshdns.inventory.record import NameRecord, Table
 from meshdns.processes.child import FINISH, Child, execute
 from meshdns.processes.status import SourceState
 from meshdns.processes.status_file import StatusError, StatusWriter, Written, read_file
-from meshdns.processes.sync import Sync, make_sources
+from meshdns.processes.sync import NICE, Sync, make_sources
 from meshdns.store.reader import Reader
 from meshdns.store.schema import store_path
 from meshdns.store.writer import Writer
@@ -237,3 +237,12 @@ def test_it_is_not_for_people_to_start() -> None:
     )
     assert done.returncode == 2
     assert "--lifeline" in done.stderr
+
+
+def test_responders_go_first(start: Callable[[Config], Child], tmp_path: Path) -> None:
+    write_records(tmp_path, "web.mesh")
+    child = start(config_in(tmp_path))
+    wait_until(lambda: told(tmp_path, child) is not None, "sync told its state")
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, child.pid) == min(own + NICE, 19)
+    assert os.sched_getscheduler(child.pid) == os.SCHED_BATCH
