@@ -9,6 +9,7 @@ from binascii import unhexlify
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple
@@ -56,12 +57,17 @@ class Anew(NamedTuple):
     twins: list[Entry]
 
 
-class _Parent(NamedTuple):
-    """What names with one parent have in common. marks: of the names above, none outside our zones."""
+@dataclass(slots=True)
+class _Parent:
+    """What names with one parent have in common. marks: of the names above, none outside our zones.
+
+    below: how many plain records have it, not in ``_marks`` yet.
+    """
 
     wire: bytes
     marks: tuple[bytes, ...]
     plain: bool
+    below: int = 0
 
 
 def compile_anew(served: Sequence[Served], rules: Rules) -> Anew:
@@ -91,28 +97,20 @@ class _Work:
         """Compile one source's names."""
         bodies, rows, parents, at = served.bodies, self._rows, self._parents, self._at
         hidden = self._pair(served)
-        heads: dict[bytes, tuple[bytes, bytes]] = {}
-        below: Counter[str] = Counter()
-        ports_matter = self._rules.srv
+        heads: dict[bytes, tuple[bytes, bytes] | None] = {}
         for name in sorted(bodies):
             _, _, _, addresses, tail = bodies[name].split(b'"', 4)
             first, _, rest = name.partition(".")
             parent = parents.get(rest) or self._parent(rest)
             shown = addresses[:8]
-            double = len(addresses) == 41 and addresses[8:] == _THEN_MAPPED + shown
-            end = tail.index(b",", 1)
-            if (
-                not (double or len(addresses) == 8)
-                or not parent.plain
-                or first == "*"
-                or (ports_matter and not tail.startswith(b",[],", end))
-            ):
+            double = addresses[8:] == _THEN_MAPPED + shown
+            try:
+                head = heads[tail]
+            except KeyError:
+                head = heads[tail] = self._heads(tail)
+            if not (double or len(addresses) == 8) or head is None or not parent.plain or first == "*":
                 self._take_other(name, bodies[name], unpointed=name in hidden)
                 continue
-            ttl = tail[1:end]
-            head = heads.get(ttl)
-            if head is None:
-                head = heads[ttl] = self._heads(int(ttl))
             label = first.encode("ascii")
             row = rows.get(len(label))
             if row is None:
@@ -123,32 +121,28 @@ class _Work:
             row.append((owner + _A, head[0] + packed))
             if double and head[1]:
                 row.append((owner + _AAAA, head[1] + packed))
-            below[rest] += 1
+            parent.below += 1
             if name in hidden:
                 self._unpointed_at.setdefault(packed, []).append(UNPOINTED + name)
             elif packed in at:
                 self._share(packed, name)
             else:
                 at[packed] = (name, owner)
-        for rest, count in below.items():
-            for mark in parents[rest].marks:
-                self._marks[mark] += count
 
     def result(self) -> Anew:
         """Give the entries."""
         addresses = self._point()
-        zone = list(chain.from_iterable(row for _, row in sorted(self._rows.items())))
-        zone += self._others
+        rows = list(chain.from_iterable(row for _, row in sorted(self._rows.items())))
+        for parent in self._parents.values():
+            for mark in parent.marks if parent.below else ():
+                self._marks[mark] += parent.below
+        marks = self._marks
+        shared = {key: marks.pop(key) for key in marks.keys() & set(map(_KEY, rows))}
+        zone = rows + self._others
+        zone += [(key, count.to_bytes(4, "big")) for key, count in sorted(marks.items())]
         zone.sort(key=_KEY)
-        more = []
-        for key, count in sorted(self._marks.items()):
-            place = bisect_left(zone, (key,))
-            if place < len(zone) and zone[place][0] == key:
-                zone[place] = (key, (count + 1).to_bytes(4, "big"))
-            else:
-                more.append((key, count.to_bytes(4, "big")))
-        zone += more
-        zone.sort(key=_KEY)
+        for key, count in shared.items():  # a plain record's name has others below it
+            zone[bisect_left(zone, (key,))] = (key, (count + 1).to_bytes(4, "big"))
         return Anew(zone, addresses, sorted((key.encode(), joined(names)) for key, names in self._twins.items()))
 
     def _pair(self, served: Served) -> set[str]:
@@ -180,8 +174,15 @@ class _Work:
         parent = self._parents[name] = _Parent(wire, to_apex(wire, self._rules.apexes) or (), plain)
         return parent
 
-    def _heads(self, ttl: int) -> tuple[bytes, bytes]:
-        """Give how the RRsets of one address begin: of type A, and of type AAAA up to the four octets of IPv4."""
+    def _heads(self, tail: bytes) -> tuple[bytes, bytes] | None:
+        """Give how the RRsets of one address begin: of type A, and of type AAAA up to the four octets of IPv4.
+
+        tail: the body behind its addresses. None when its ports make more entries.
+        """
+        end = tail.index(b",", 1)
+        if self._rules.srv and not tail.startswith(b",[],", end):
+            return None
+        ttl = int(tail[1:end])
         v6 = rrset(AAAA, ttl, [unhexlify(MAPPED) + bytes(4)])[:-4] if self._rules.mapped_v6 else b""
         return rrset(A, ttl, [bytes(4)])[:-4], v6
 
