@@ -1,5 +1,6 @@
 """Running servers under load: started on one core, asked until they answer, measured in /proc, ended by their pid."""
 
+import atexit
 import os
 import secrets
 import shutil
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from bench.settings import SERVER_CORE
@@ -163,10 +165,10 @@ def running(
     """
     log = directory / "log"
     words = [str(word) for word in command]
-    surroundings = {**os.environ, **(environment or {})}
+    all_of_it = {**os.environ, **(environment or {})}
     with log.open("wb") as output, on_core(core):
         process = subprocess.Popen(
-            words, cwd=directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=surroundings
+            words, cwd=directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=all_of_it
         )
     server = Running(name, port, process, directory)
     try:
@@ -195,6 +197,14 @@ def own_directory(prefix: str = "meshdns-bench-") -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@cache
+def surroundings() -> Mapping[str, str]:
+    """Give the environment of our processes: this checkout, with its bytecode kept, as where it is installed."""
+    bytecode = tempfile.mkdtemp(prefix="meshdns-bench-bytecode-")
+    atexit.register(shutil.rmtree, bytecode, ignore_errors=True)
+    return {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": bytecode}
 
 
 @contextmanager
@@ -229,8 +239,7 @@ def serving(
         last = names[-1] if names else ""
         is_ready = ready or (lambda of: answers(of, last))
         command = [sys.executable, "-m", "meshdns", "serve", "--config", here / "meshdns.yaml"]
-        surroundings = {"PYTHONPATH": str(ROOT)}
         with running(
-            "meshdns", command, here, port, ready=lambda: is_ready(port), core=core, environment=surroundings
+            "meshdns", command, here, port, ready=lambda: is_ready(port), core=core, environment=surroundings()
         ) as server:
             yield server

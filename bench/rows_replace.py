@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.instance import ROOT, Running, answers, ask, names_of, on_core, own_directory, pss, serving
+from bench.instance import ROOT, Running, answers, ask, names_of, on_core, own_directory, pss, serving, surroundings
 from bench.peers import COREDNS
 from bench.probing import RATE, Seen, address_of, build_prober, probing, write_probes
 from bench.programs import missing
@@ -189,11 +189,15 @@ class ControlPlane:
 
 @contextmanager
 def _control_plane(count: int) -> Iterator[ControlPlane]:
-    surroundings = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = ["nice", "-n", "19", sys.executable, "-m", "bench.control_plane", str(count)]
     with on_core(LOAD_CORE):
         process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=surroundings
+            command,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **surroundings()},
         )
     try:
         assert process.stdout is not None

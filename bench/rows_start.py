@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.instance import ROOT, address, free_port, names_of, on_core, own_directory, query, serving
+from bench.instance import address, free_port, names_of, on_core, own_directory, query, serving, surroundings
 from bench.row import Row, at_most
 from bench.settings import SERVER_CORE, Settings
 
@@ -43,7 +43,6 @@ def _start(here: Path, name: str) -> float:
     config.write_text("\n".join([*lines, f"listen: ['127.0.0.1:{port}']", ""]))
     asked = query(name)
     right = socket.inet_aton(address(NAMES - 1))
-    surroundings = {**os.environ, "PYTHONPATH": str(ROOT)}
     with (here / "log").open("wb") as log, socket.socket(type=socket.SOCK_DGRAM) as client:
         client.connect(("127.0.0.1", port))
         client.settimeout(EVERY)
@@ -55,7 +54,7 @@ def _start(here: Path, name: str) -> float:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=surroundings,
+                env={**os.environ, **surroundings()},
             )
         try:
             while not _answered(client, asked, right):
