@@ -123,12 +123,15 @@ class Waiter:
         """Hand the reply to *send* when it is there, once."""
         if self._reply is not None:
             send(self._reply)
-        self._send = send
+        else:
+            self._send = send
 
     def answer(self, reply: bytes) -> None:
         """Give the reply."""
-        if self._send is not None:
-            self._send(reply)
+        # Let go of who sends, who holds us: garbage in circles stops the process for as long as it takes to find it.
+        send, self._send = self._send, None
+        if send is not None:
+            send(reply)
         else:
             self._reply = reply
 
