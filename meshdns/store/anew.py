@@ -8,11 +8,11 @@ name, and are in order with hardly a comparison; every other record goes through
 from binascii import unhexlify
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from meshdns.inventory.body import MAPPED, addresses_in, decode_body, unpacked
 from meshdns.inventory.record import Origin
@@ -40,6 +40,11 @@ _OCTETS = sorted((bytes((len(str(octet)),)) + str(octet).encode(), octet) for oc
 _POINTER_HEADS = [rrset(PTR, PTR_TTL, [bytes(length)])[:-length] for length in range(1, 256)]
 """How the RRset of one PTR record begins whose target has (place + 1) octets."""
 _KEY = itemgetter(0)
+_CHUNK = 10_000
+_LONGEST_OCTET = 3
+"""Octets of the first label of a PTR owner, at most."""
+
+_T = TypeVar("_T")
 
 
 class Served(NamedTuple):
@@ -49,12 +54,16 @@ class Served(NamedTuple):
     lenient: bool
 
 
-class Anew(NamedTuple):
-    """The entries of three databases, sorted by key; of ``zone`` all but the delivered sources."""
+Chunks = Iterator[list[Entry]]
+"""Entries in order of their keys, some thousands at a time: a million names would be 2 GiB of them at once."""
 
-    zone: list[Entry]
-    addresses: list[Entry]
-    twins: list[Entry]
+
+class Anew(NamedTuple):
+    """The entries of three databases, to be taken in this order; of ``zone`` all but the delivered sources."""
+
+    addresses: Chunks
+    twins: Chunks
+    zone: Chunks
 
 
 @dataclass(slots=True)
@@ -84,8 +93,9 @@ class _Work:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._parents: dict[str, _Parent] = {}
-        self._rows: dict[int, list[Entry]] = {}
-        """What plain records contribute, by the length of the first label: the first thing that keys are sorted by."""
+        self._rows: dict[int, list[tuple[bytes, bytes, bytes, bytes]]] = {}
+        """Of each plain record, by the length of its first label (keys are sorted by that first): its name in wire
+        form, how its RRsets begin (the second may be empty), the four octets of its address."""
         self._others: list[Entry] = []
         self._marks: Counter[bytes] = Counter()
         self._at: dict[bytes, tuple[str, bytes] | list[str]] = {}
@@ -117,10 +127,7 @@ class _Work:
                 row = rows[len(label)] = []
             owner = _LENGTHS[len(label)] + label + parent.wire
             packed = unhexlify(shown)
-            row.append((owner, _ONCE))
-            row.append((owner + _A, head[0] + packed))
-            if double and head[1]:
-                row.append((owner + _AAAA, head[1] + packed))
+            row.append((owner, head[0], head[1] if double else b"", packed))
             parent.below += 1
             if name in hidden:
                 self._unpointed_at.setdefault(packed, []).append(UNPOINTED + name)
@@ -131,19 +138,55 @@ class _Work:
 
     def result(self) -> Anew:
         """Give the entries."""
-        addresses = self._point()
-        rows = list(chain.from_iterable(row for _, row in sorted(self._rows.items())))
+        return Anew(self._addresses(), self._spellings(), self._zone())
+
+    def _spellings(self) -> Chunks:
+        yield sorted((key.encode(), joined(names)) for key, names in self._twins.items())
+
+    def _addresses(self) -> Chunks:
+        at, unpointed_at = self._at, self._unpointed_at
+        for keys in _batched(sorted(at.keys() | unpointed_at.keys())):
+            chunk = []
+            for packed in keys:
+                known = at.get(packed, [])
+                names = [known[0]] if isinstance(known, tuple) else known
+                unpointed = unpointed_at.get(packed)
+                value = names[0].encode() if not unpointed and len(names) == 1 else joined([*names, *(unpointed or ())])
+                chunk.append((packed, value))
+            yield chunk
+
+    def _zone(self) -> Chunks:
+        """Merge what comes in order, pointers and plain records, with the few others."""
+        groups = self._group()
         for parent in self._parents.values():
             for mark in parent.marks if parent.below else ():
                 self._marks[mark] += parent.below
-        marks = self._marks
-        shared = {key: marks.pop(key) for key in marks.keys() & set(map(_KEY, rows))}
-        zone = rows + self._others
-        zone += [(key, count.to_bytes(4, "big")) for key, count in sorted(marks.items())]
-        zone.sort(key=_KEY)
-        for key, count in shared.items():  # a plain record's name has others below it
-            zone[bisect_left(zone, (key,))] = (key, (count + 1).to_bytes(4, "big"))
-        return Anew(zone, addresses, sorted((key.encode(), joined(names)) for key, names in self._twins.items()))
+        for rows in self._rows.values():
+            rows.sort(key=_KEY)
+        shared = self._shared()
+        others = self._others
+        for length in [length for length in self._rows if length <= _LONGEST_OCTET]:  # among the pointers
+            for chunk in _write_rows(self._rows.pop(length), shared):
+                others += chunk
+        others += [(key, count.to_bytes(4, "big")) for key, count in self._marks.items()]
+        others.sort(key=_KEY)
+        taken = 0
+        ordered = (_write_rows(rows, shared) for _, rows in sorted(self._rows.items()))
+        for chunk in chain(self._write_pointers(groups), chain.from_iterable(ordered)):
+            upto = bisect_left(others, chunk[-1])
+            yield sorted(chunk + others[taken:upto], key=_KEY) if upto > taken else chunk
+            taken = upto
+        yield others[taken:]
+
+    def _shared(self) -> dict[bytes, int]:
+        """Take out the marks that a plain record shares with names below its own, counted together."""
+        shared = {}
+        for key in list(self._marks):
+            rows = self._rows.get(key[0], [])
+            at = bisect_left(rows, (key,))
+            if at < len(rows) and rows[at][0] == key:
+                shared[key] = self._marks.pop(key) + 1
+        return shared
 
     def _pair(self, served: Served) -> set[str]:
         """Note the other spellings of names, and the marks of those that are pairs; give their underscored halves."""
@@ -205,30 +248,25 @@ class _Work:
         names.append(name)
         self._at[packed] = names
 
-    def _point(self) -> list[Entry]:
-        """Write the PTR entries; give those of ``addresses``."""
-        addresses = []
+    def _group(self) -> dict[bytes, list[tuple[int, bytes]]]:
+        """Give the addresses of one name: last octet and that name, by the three octets before it.
+
+        Those of several are compiled at once.
+        """
         groups: dict[bytes, list[tuple[int, bytes]]] = {}
         for packed, known in self._at.items():
             if isinstance(known, list):
                 self._point_at_several(packed, known)
-                names = known
-            else:
-                name, owner = known
-                pointers = _POINTER_HEADS[len(owner) - 1] + owner
-                group = groups.get(packed[:3])
-                if group is None:
-                    group = groups[packed[:3]] = []
-                group.append((packed[3], pointers))
-                if packed not in self._unpointed_at:
-                    addresses.append((packed, name.encode()))
-                    continue
-                names = [name]
-            addresses.append((packed, joined([*names, *self._unpointed_at.pop(packed, ())])))
-        addresses += [(packed, joined(names)) for packed, names in self._unpointed_at.items()]
-        addresses.sort(key=_KEY)
-        self._write_pointers(groups)
-        return addresses
+                continue
+            group = groups.get(packed[:3])
+            if group is None:
+                group = groups[packed[:3]] = []
+            group.append((packed[3], known[1]))
+        self._at.clear()
+        for three, group in groups.items():
+            for mark in to_apex(_reverse_zone(three), self._rules.reverse_apexes) or ():
+                self._marks[mark] += len(group)
+        return groups
 
     def _point_at_several(self, packed: bytes, names: list[str]) -> None:
         entries = compile_pointers(unpacked(packed), names, self._rules)
@@ -236,21 +274,44 @@ class _Work:
             self._others += entries.rrsets.items()
             self._marks.update(entries.owners)
 
-    def _write_pointers(self, groups: Mapping[bytes, list[tuple[int, bytes]]]) -> None:
-        """Write PTR RRsets and their marks in order. groups: last octet and RRset, by the three octets before it."""
+    def _write_pointers(self, groups: Mapping[bytes, list[tuple[int, bytes]]]) -> Chunks:
+        """Write PTR RRsets and their marks."""
         placed: list[list[tuple[bytes, bytes]]] = [[] for _ in range(256)]
-        zones = sorted((reverse_owner(unpacked(three + b"\0"))[2:], group) for three, group in groups.items())
-        for zone, group in zones:
-            for mark in to_apex(zone, self._rules.reverse_apexes) or ():
-                self._marks[mark] += len(group)
-            for octet, pointers in group:
-                placed[octet].append((zone, pointers))
-        write = self._others.append
+        for zone, group in sorted((_reverse_zone(three), group) for three, group in groups.items()):
+            for octet, name in group:
+                placed[octet].append((zone, name))
         for label, octet in _OCTETS:
-            for zone, pointers in placed[octet]:
-                owner = label + zone
-                write((owner, _ONCE))
-                write((owner + _PTR, pointers))
+            for some in _batched(placed[octet]):
+                chunk: list[Entry] = []
+                for zone, name in some:
+                    owner = label + zone
+                    chunk.append((owner, _ONCE))
+                    chunk.append((owner + _PTR, _POINTER_HEADS[len(name) - 1] + name))
+                yield chunk
+            placed[octet].clear()
+
+
+def _write_rows(rows: list[tuple[bytes, bytes, bytes, bytes]], shared: Mapping[bytes, int]) -> Chunks:
+    """Write plain records; *shared*: the marks that are needed more than once."""
+    for some in _batched(rows):
+        chunk: list[Entry] = []
+        for owner, v4, v6, packed in some:
+            chunk.append((owner, shared[owner].to_bytes(4, "big") if owner in shared else _ONCE))
+            chunk.append((owner + _A, v4 + packed))
+            if v6:
+                chunk.append((owner + _AAAA, v6 + packed))
+        yield chunk
+
+
+def _reverse_zone(three: bytes) -> bytes:
+    """Give the zone of the PTR records of 256 addresses by the first three octets of them."""
+    return reverse_owner(unpacked(three + b"\0"))[2:]
+
+
+def _batched(items: list[_T]) -> Iterator[list[_T]]:
+    """Give *items* some at a time."""
+    for at in range(0, len(items), _CHUNK):
+        yield items[at : at + _CHUNK]
 
 
 def _same_addresses(one: bytes, other: bytes, length: int) -> bool:

@@ -45,9 +45,9 @@ class Batch:
         if old is not None:
             self._sums[place] -= hash_entries([(key, old)])
 
-    def put_new(self, database: str, entries: Sequence[Entry], *, empty: bool = False) -> None:
-        """Write *entries*, sorted by key, of which none is there yet. empty: the database has no entry at all."""
-        consumed, added = self.txn.cursor(db=self._handles[database]).putmulti(entries, overwrite=False, append=empty)
+    def put_new(self, database: str, entries: Sequence[Entry], *, append: bool = False) -> None:
+        """Write *entries*, sorted by key, of which none is there yet. append: they come behind all that are."""
+        consumed, added = self.txn.cursor(db=self._handles[database]).putmulti(entries, overwrite=False, append=append)
         if added != consumed:
             raise StoreError(
                 f"{self.store.path}: {consumed - added} entries of {database} stood there already or are out of order; "

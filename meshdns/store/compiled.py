@@ -5,7 +5,6 @@ the PTR entries of each address they had or have. A push that changes most names
 ways give the same entries.
 """
 
-from bisect import insort
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -112,12 +111,13 @@ def update(
 def rebuild(batch: Batch, rules: Rules, served: Sequence[Served]) -> None:
     """Write everything anew from all that is *served*."""
     delivered = batch.get("zone", DELIVERED_KEY)
-    zone, addresses, twins = compile_anew(served, rules)
-    if delivered is not None:
-        insort(zone, (DELIVERED_KEY, delivered))
-    for database, entries in (("zone", zone), ("addresses", addresses), ("twins", twins)):
+    anew = compile_anew(served, rules)
+    for database, chunks in (("addresses", anew.addresses), ("twins", anew.twins), ("zone", anew.zone)):
         batch.clear(database)
-        batch.put_new(database, entries, empty=True)
+        for chunk in chunks:
+            batch.put_new(database, chunk, append=True)
+    if delivered is not None:
+        batch.put("zone", DELIVERED_KEY, delivered)
 
 
 def _same_addresses(one: Sequence[IPAddress], other: Sequence[IPAddress]) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import lmdb
 
+from meshdns.errors import StoreError
 from meshdns.inventory.body import bodies_of
 from meshdns.inventory.record import NameRecord, Table
 from meshdns.store.batch import Batch
@@ -44,6 +45,9 @@ log = logging.getLogger(__name__)
 
 ANEW = 0.2
 """From this share of all names on, compiling everything anew is cheaper than compiling before and after."""
+
+LARGE = 20_000
+"""From this many names in one push on, the store is opened again after it, to give LMDB's memory back."""
 
 PROGRESS_EVERY = 5.0
 """Seconds between two notes of how long a source with held names has been heard."""
@@ -109,6 +113,7 @@ class Writer:
         self._noted = clock()
         self._map_size = map_size
         self._guards: dict[str, Guard] = {}
+        self._closed = False
         self._store = open_store(path, map_size=map_size)
         try:
             with translated(path):
@@ -135,6 +140,7 @@ class Writer:
 
     def delivered(self) -> frozenset[str]:
         """Give the sources that have delivered at least once."""
+        self._open_again()
         with translated(self._store.path), self._store.env.begin() as txn:
             return read_delivered(self._store, txn)
 
@@ -163,6 +169,7 @@ class Writer:
             return self._apply(source, table, version)
 
     def _apply(self, source: str, table: Table, version: str) -> Push:
+        self._open_again()
         now = self._clock()
         slot = self._slot(source)
         bodies = bodies_of(table.records)
@@ -189,9 +196,10 @@ class Writer:
             bool(difference.added or difference.changed or removed or difference.listeners or difference.gone),
         )
         if push.changed_anything or first or before.until != guard.until or slot.lenient != table.lenient:
-            push = self._commit(
-                push, slot._replace(lenient=table.lenient), guard, Pushed(table.records, bodies, difference)
-            )
+            pushed = Pushed(table.records, bodies, difference)
+            push = self._commit(push, slot._replace(lenient=table.lenient), guard, pushed)
+            if len(difference.added) + len(difference.changed) >= LARGE:
+                self._give_back_memory()
         new = guard.until.keys() - before.until.keys()
         if new:
             log.warning(
@@ -298,7 +306,7 @@ class Writer:
         """Write what is new in the records and listeners of the source with this *prefix*."""
         difference = pushed.difference
         batch.put_known("records", pushed.entries(prefix, difference.changed), difference.replaced)
-        batch.put_new("records", pushed.entries(prefix, difference.added), empty=batch.count("records") == 0)
+        batch.put_new("records", pushed.entries(prefix, difference.added), append=batch.count("records") == 0)
         for key in difference.gone:
             batch.delete("listeners", key)
         for key, value in difference.listeners:
@@ -384,6 +392,7 @@ class Writer:
     @contextmanager
     def _batch(self) -> Iterator[Batch]:
         """Open the write transaction; it is committed when the block ends well, else nothing has happened."""
+        self._open_again()
         store, state = self._store, self._state
         try:
             with translated(store.path):
@@ -410,10 +419,28 @@ class Writer:
     def _reopen(self) -> None:
         """Open the store again: after a failed write of its meta page LMDB refuses all else."""
         log.warning("%s: the disk failed while a commit was written; the store is opened again", self._store.path)
-        self._store.env.close()
-        self._store = open_store(self._store.path, map_size=self._map_size)
+        self._close_for_now()
+        self._open_again()
         with self._store.env.begin() as txn:
             self._state = self._store.state(txn)
+
+    def _give_back_memory(self) -> None:
+        """Open the store again: LMDB keeps the memory of its largest commit, 60 MiB for 100,000 names."""
+        self._close_for_now()
+        try:
+            self._open_again()
+        except StoreError as error:
+            log.warning("the store cannot be opened again yet: %s", error)
+
+    def _close_for_now(self) -> None:
+        self._store.env.close()
+        self._closed = True
+
+    def _open_again(self) -> None:
+        """Open the store if it was closed for now. Raises StoreError; it is tried again at its next use."""
+        if self._closed:
+            self._store = open_store(self._store.path, map_size=self._map_size)
+            self._closed = False
 
     def _note_progress(self) -> None:
         now = self._noted = self._clock()

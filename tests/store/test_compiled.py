@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meshdns.inventory.record import NameRecord, Port, Table
+from meshdns.store import anew as anew_module
 from meshdns.store import writer as writer_module
 from meshdns.store.writer import Writer
 from meshdns.zone.entries import Rules
@@ -56,6 +57,7 @@ def test_any_sequence_of_pushes_gives_the_entries_of_the_last_tables(
     monkeypatch: pytest.MonkeyPatch, anew: float, steps: list[tuple[str, list[tuple[NameRecord, bool]]]], rules: Rules
 ) -> None:
     monkeypatch.setattr(writer_module, "ANEW", anew)
+    monkeypatch.setattr(anew_module, "_CHUNK", 2)
     tables: dict[str, Table] = {}
     with tempfile.TemporaryDirectory() as directory:
         writer = Writer(Path(directory) / "store", rules=rules, sources=list(LENIENT))
