@@ -32,6 +32,9 @@ LARGE = 4 << 10
 QUIET = 0.1
 """Seconds without a query after which a connection may end while the process drains: nothing is on its way then."""
 
+FIRST = 1.0
+"""Seconds for the first query of a connection: who has just connected is about to ask, however slow it is."""
+
 FAREWELL = 0.3
 """Seconds for which a connection that we end is still read: a socket closed with octets unread is reset, and what was
 answered before may then never reach the client."""
@@ -304,12 +307,19 @@ class Connection:
         self._finishing = True
 
     def end_if_quiet(self, now: float) -> None:
-        """Close when nothing was begun and no query came for ``QUIET`` seconds before *now*."""
+        """Close when nothing was begun and no query came for ``QUIET`` seconds before *now*, no first one for ``FIRST``."""
         if self._farewell is not None:
             if now - self._farewell >= FAREWELL:
                 self.cut()
-        elif not (self._deframer.buffered or self._awaited or self.is_full) and now - self._last_query >= QUIET:
-            self._close()
+        elif self._is_quiet(now):
+            if self._reads:
+                self._receive()  # it may have come while this process was busy with others
+            if self._is_quiet(now):
+                self._close()
+
+    def _is_quiet(self, now: float) -> bool:
+        busy = self._deframer.buffered or self._awaited or self.is_full
+        return not busy and now - self._last_query >= (QUIET if self.served else FIRST)
 
     def _close(self) -> None:
         """End when everything is written."""

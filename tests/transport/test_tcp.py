@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -16,7 +17,7 @@ from meshdns.transport import tcp
 from meshdns.transport.settings import TcpLimits
 from meshdns.transport.sockets import STREAM_BUFFER, bind
 from meshdns.transport.tcp import SHARE, TURN, TcpServer
-from meshdns.transport.tcp_connection import OUTPUT, READ
+from meshdns.transport.tcp_connection import OUTPUT, QUIET, READ
 from meshdns.wire.framing import frame
 from meshdns.wire.reply import Reply
 
@@ -275,6 +276,23 @@ async def test_who_waits_to_be_accepted_when_listening_stops_is_answered() -> No
         await client.close()
     await finished
     bound.close()
+
+
+async def test_while_draining_the_first_query_of_a_new_connection_is_answered_though_both_sides_are_late() -> None:
+    async with serving() as (server, port):
+        unread, late = [await Client.connect(port) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        server.stop_listening()
+        finished = asyncio.create_task(server.wait_finished(5))
+        unread.writer.write(frame(b"unread"))
+        time.sleep(2 * QUIET)  # noqa: ASYNC251 - the loop is busy with others: the query waits in the kernel
+        assert await unread.receive() == b"re:unread"
+        await asyncio.sleep(2 * QUIET)
+        assert await late.ask(b"late") == b"re:late"
+        await finished
+        for client in (unread, late):
+            assert await client.is_closed()
+            await client.close()
 
 
 async def test_while_draining_a_message_that_was_begun_behind_another_is_answered() -> None:
