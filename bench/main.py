@@ -103,7 +103,7 @@ def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
                 LeftOut(title, f"the measurement failed: {str(fault).splitlines()[0] if str(fault) else fault!r}")
             )
         if rows:
-            how = " ".join((getattr(module, "HOW", None) or module.__doc__ or "").split())
+            how = " ".join((getattr(module, "HOW", None) or module.__doc__ or "").replace("``", "`").split())
             results = replace(results, sections=(*results.sections, Section(title, how, tuple(rows))))
         if place is not None:  # after every section: a run takes its time, and may be broken off
             place.mkdir(parents=True, exist_ok=True)

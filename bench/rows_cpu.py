@@ -100,8 +100,8 @@ def rows(settings: Settings) -> Rows:
         yield from _group(settings, group)
     for keys, measured in (
         (("mixed-vs-plain",), _mixed),
-        (("million-vs-large", "million-memory"), _million),
         (("responders-cost", "responders-share"), _responders),
+        (("million-vs-large", "million-memory"), _million),
     ):
         if settings.wants_any(keys):
             yield from measured(settings)
