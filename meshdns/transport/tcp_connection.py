@@ -307,7 +307,10 @@ class Connection:
         self._finishing = True
 
     def end_if_quiet(self, now: float) -> None:
-        """Close when nothing was begun and no query came for ``QUIET`` seconds before *now*, no first one for ``FIRST``."""
+        """Close when nothing was begun and no query came for ``QUIET`` seconds before *now*.
+
+        A first query may take ``FIRST`` seconds.
+        """
         if self._farewell is not None:
             if now - self._farewell >= FAREWELL:
                 self.cut()

@@ -21,7 +21,7 @@ from meshdns.wire.client import make_query
 from meshdns.wire.name import to_wire
 from tests.parts import which
 from tests.processes.load import A, address_in, ask_once, datagrams
-from tests.processes.stubbed import wait_until
+from tests.processes.stubbed import PATIENCE, wait_until
 from tests.processes.test_instance import CONFIG, EXTRA, LIMIT, table_of, write_table
 from tests.scale import LONG, scale
 from tests.serving import Serving, serving
@@ -59,13 +59,15 @@ async def _client(where: tuple[str, int], seen: Connections, stopping: threading
     """Ask again and again: over a connection for each query, or over one for as long as it stands."""
     number = 0
     while not stopping.is_set():
+        stage = "connecting"
         try:
-            async with asyncio.timeout(LIMIT * 3):
+            async with asyncio.timeout(PATIENCE):
                 reader, writer = await asyncio.open_connection(*where)
             try:
                 for turn in range(50 if keeps else 1):
                     number += 1
-                    async with asyncio.timeout(LIMIT * 3):
+                    stage = f"query {turn + 1}"
+                    async with asyncio.timeout(PATIENCE):
                         answered = await _ask(reader, writer, number)
                     if not answered:
                         seen.ended += 1
@@ -79,7 +81,7 @@ async def _client(where: tuple[str, int], seen: Connections, stopping: threading
             finally:
                 writer.transport.abort() if stopping.is_set() else writer.close()
         except (OSError, EOFError, TimeoutError) as fault:
-            seen.faults.append(repr(fault))
+            seen.faults.append(f"{time.strftime('%H:%M:%S')} {stage}: {fault!r}")
         await asyncio.sleep(0.2)
 
 
