@@ -14,7 +14,7 @@ import dns.message
 import pytest
 
 from tests.conformance.test_difference import knot
-from tests.conformance.test_probes import DATA, TOOLS, run
+from tests.conformance.test_probes import DATA, LISTENERS, SOON, TOOLS, run
 from tests.real.daemon import free_port
 from tests.scale import LONG, scale
 from tests.serving import Serving, serving
@@ -36,9 +36,11 @@ def unharmed(instance: Serving) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_every_check_of_the_forwarder_probe_passes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("listener", LISTENERS)
+def test_every_check_of_the_forwarder_probe_passes(tmp_path: Path, listener: str) -> None:
     port = two_hosts_port()
-    with serving(tmp_path, config(f"127.0.0.1:{port}", f"127.0.0.2:{port}")) as instance:
+    settings = config(f"127.0.0.1:{port}", f"127.0.0.2:{port}", extra=f"listener: {listener}")
+    with serving(tmp_path, settings) as instance:
         said = run("fwdprobe.py", "--port", str(instance.port), "--uport", str(port), "--two")
         worse = [line for line in said.splitlines() if line.startswith(("FAIL", "WARN")) and " P-case " not in line]
         assert worse == []
@@ -48,9 +50,9 @@ def test_every_check_of_the_forwarder_probe_passes(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_one_server_is_enough_for_the_forwarder_probe(tmp_path: Path) -> None:
-    """Behind a listener that is bound to all addresses."""
+    """Behind a listener that is bound to all addresses, and takes datagrams one by one."""
     port = free_port()
-    settings = config(f"127.0.0.1:{port}").replace("127.0.0.1:0", "0.0.0.0:0")
+    settings = config(f"127.0.0.1:{port}", extra="listener: portable").replace("127.0.0.1:0", "0.0.0.0:0")
     with serving(tmp_path, settings) as instance:
         said = run("fwdprobe.py", "--server", "127.0.0.3", "--port", str(instance.port), "--uport", str(port))
         assert re.search(r"# 5[01] pass 0 fail [01] warn of 51", said), said
@@ -69,23 +71,30 @@ Pair = tuple[Tap, Serving]
 
 
 @pytest.mark.timeout(180)
-def test_every_check_of_the_wire_probe_passes_with_forwarding_on(forwarding: Pair) -> None:
-    _, instance = forwarding
-    said = run("dnsprobe.py", "--port", str(instance.port), "--idle", "15")
-    assert "# 91 pass 0 fail 0 warn of 91" in said, said
-    unharmed(instance)
+@pytest.mark.parametrize("listener", LISTENERS)
+def test_every_check_of_the_wire_probe_passes_with_forwarding_on(tmp_path: Path, listener: str) -> None:
+    with tap() as upstream:
+        settings = config(f"127.0.0.1:{upstream.port}", extra=f"{SOON}listener: {listener}")
+        with serving(tmp_path, settings) as instance:
+            said = run("dnsprobe.py", "--port", str(instance.port), "--idle", "15")
+            assert "# 91 pass 0 fail 0 warn of 91" in said, said
+            unharmed(instance)
+        assert upstream.leaked() == []
 
 
 @pytest.mark.needs("knot")
 @pytest.mark.timeout(600)
-def test_no_difference_from_knot_with_forwarding_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("listener", LISTENERS)
+def test_no_difference_from_knot_with_forwarding_on(tmp_path: Path, listener: str) -> None:
     generate = [sys.executable, str(TOOLS / "difftest.py"), "gen", "--seed", "77", "--dir", str(tmp_path)]
     subprocess.run(generate, check=True)
     snapshot = json.loads((tmp_path / "snap.77.json").read_text())
     (tmp_path / "records.yaml").write_text(json.dumps({"ttl": 30, "records": snapshot["records"]}))
     count = scale(20_000)
     with tap() as upstream:
-        settings = config(f"127.0.0.1:{upstream.port}", records=tmp_path / "records.yaml")
+        settings = config(
+            f"127.0.0.1:{upstream.port}", records=tmp_path / "records.yaml", extra=f"listener: {listener}"
+        )
         with serving(tmp_path, settings) as ours, knot(tmp_path, tmp_path / "zone.77.db") as theirs:
             said = run(
                 "difftest.py", "run", "--seed", "77", "--n", str(count),

@@ -33,17 +33,31 @@ def run(tool: str, *words: str, timeout: float = 600) -> str:
     return done.stdout
 
 
+ONLY_LONG = pytest.mark.skipif(not LONG, reason="in the long run")
+LISTENERS = ["auto", pytest.param("portable", marks=ONLY_LONG)]
+"""How UDP is moved: what is told must not depend on it."""
+
+SOON = "tcp: {idle: 3s, message: 2s}\n"
+"""The probe waits for the end of idle connections; one run of it is enough to see that of the defaults."""
+
+WITHOUT_IPV6 = pytest.mark.skipif(not IPV6, reason="this machine has no IPv6")
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
-    ("listen", "asked"),
+    ("listen", "asked", "settings"),
     [
-        ("127.0.0.1:0", "127.0.0.1"),
-        ("0.0.0.0:0", "127.0.0.2"),
-        pytest.param("[::1]:0", "::1", marks=pytest.mark.skipif(not IPV6, reason="this machine has no IPv6")),
+        ("127.0.0.1:0", "127.0.0.1", ""),
+        ("127.0.0.1:0", "127.0.0.1", f"{SOON}listener: portable\n"),
+        ("0.0.0.0:0", "127.0.0.2", SOON),
+        ("0.0.0.0:0", "127.0.0.2", f"{SOON}listener: portable\n"),
+        pytest.param("[::1]:0", "::1", SOON, marks=WITHOUT_IPV6),
+        pytest.param("[::1]:0", "::1", f"{SOON}listener: portable\n", marks=(WITHOUT_IPV6, ONLY_LONG)),
     ],
+    ids=["one", "one-portable", "all", "all-portable", "v6", "v6-portable"],
 )
-def test_every_check_of_the_wire_probe_passes(tmp_path: Path, listen: str, asked: str) -> None:
-    with serving(tmp_path, f'listen: ["{listen}"]\n{SOURCE}') as server:
+def test_every_check_of_the_wire_probe_passes(tmp_path: Path, listen: str, asked: str, settings: str) -> None:
+    with serving(tmp_path, f'listen: ["{listen}"]\n{settings}{SOURCE}') as server:
         said = run("dnsprobe.py", "--server", asked, "--port", str(server.port), "--idle", "15")
         assert "# 91 pass 0 fail 0 warn of 91" in said, said
         assert "Traceback" not in server.logged()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -25,6 +27,9 @@ PATIENCE = 1.0 if LONG else 3.0
 """Seconds that a client waits for a reply."""
 
 RECORDS = {f"n{number}.mesh": f"240.0.{number // 250}.{number % 250}" for number in range(1000)}
+
+QUERY = b"\1\0\0\1\0\0\0\0\0\0\2n1\4mesh\0\0\1\0\1"
+"""For an A record of n1.mesh, without its id."""
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +124,9 @@ cache: {{entries: 1000}}
             }
             print(told)
             assert reply[3] & 15 == 0
-            assert flood.pressure >= (1.8 if LONG else 1.2) * able.rate, told
-            assert flood.rate >= KEPT * able.rate, told
+            assert flood.pressure >= (1.5 if LONG else 1.1) * able.rate, told
+            if not silent:  # what a silent server lets us do is to refuse
+                assert flood.rate >= KEPT * able.rate, told
             assert lost(quiet.outcome) <= LOST, told
             assert lost(streams.outcome) <= LOST, told
             assert lost(elsewhere.outcome) <= LOST, told
@@ -131,3 +137,39 @@ cache: {{entries: 1000}}
             assert "Traceback" not in instance.logged()
             assert "has not moved" not in instance.logged()
         assert other.ours == []
+
+
+BUFFER = 0.05 if LONG else 0.1
+"""Seconds of answering that may wait in the kernel; what is older is asked again before it is answered."""
+
+
+@pytest.mark.needs("cc")
+@pytest.mark.timeout(120)
+def test_the_kernel_keeps_no_more_than_is_answered_in_a_moment(tmp_path: Path, binary: Path) -> None:
+    (tmp_path / "records.yaml").write_text(json.dumps({"ttl": 30, "records": RECORDS}))
+    settings = 'listen: ["127.0.0.1:0"]\nsources: [{name: records, type: file, path: records.yaml}]\n'
+    with serving(tmp_path, settings) as instance:
+        (pid,) = responders(instance)
+        used = cpu([pid])
+        able = Flooder(binary, instance.listen[0]).capacity("mesh", MEASURED)
+        cost = (cpu([pid]) - used) / able.received  # of the processor: what others do on this machine does not count
+        with socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            client.connect(instance.listen[0])
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                for number in range(8_000):
+                    client.send(number.to_bytes(2, "big") + QUERY)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            client.settimeout(2)
+            held: list[int] = []
+            try:
+                while True:
+                    held.append(int.from_bytes(client.recv(512)[:2], "big"))
+            except TimeoutError:
+                pass
+        print(len(held), cost)
+        assert held == list(range(len(held)))  # the newest are dropped, by the kernel
+        assert 256 <= len(held) < 8_000  # a burst of some clients fits
+        assert len(held) * cost <= BUFFER, (len(held), cost)

@@ -31,6 +31,19 @@ def test_doors_take_turns_and_behind_each_the_first_is_first(doors: str, order: 
         line.next()
 
 
+@pytest.mark.parametrize(
+    ("domains", "order"),
+    [
+        ("xxxxy", ["d0", "d4", "d1", "d2", "d3"]),
+        ("xxyyz", ["d0", "d2", "d4", "d1", "d3"]),
+        ("xyz", ["d0", "d1", "d2"]),
+    ],
+)
+def test_domains_take_turns_behind_a_door(domains: str, order: list[str]) -> None:
+    line = filled(*(("d", domain) for domain in domains))
+    assert [line.next() for _ in domains] == order
+
+
 def test_a_line_is_bounded_behind_its_own_door_only() -> None:
     line: Line[int] = Line(per_door=3, per_suffix=2)
     assert [line.join(n, "a", "x") for n in range(3)] == [True, True, False]
@@ -57,4 +70,4 @@ def test_whoever_joins_leaves_once(steps: list[tuple[str, str] | None]) -> None:
         inside.remove(line.next())
     assert inside == []
     assert not line._doors
-    assert not +line._suffixes
+    assert not line._lengths
