@@ -43,7 +43,7 @@ from meshdns.wire.reply import (
     size_limit,
 )
 from meshdns.wire.rrset import AXFR, IN, IXFR, QUESTION_OFFSET, soa_record
-from meshdns.zone.lookup import NEGATIVE_TTL, SOA_TIMERS, Found, Get, Question, Zones, lookup
+from meshdns.zone.lookup import NEGATIVE_TTL, SOA_TIMERS, Found, Get, Question, Zones, lookup, lookup_further
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,8 @@ class Count(IntEnum):
 
 
 MEMO = 4_096
-"""Positive replies that are remembered whole; when full, forgotten. They die with the push they came from."""
+"""Replies about names that exist, denials of a type among them, remembered whole; when full, forgotten. They die with
+the push they came from."""
 
 MEMO_QUERY = 300
 """Octets of a query whose reply is remembered; what is longer carries options, and nobody repeats it."""
@@ -154,7 +155,7 @@ class Resolver:
         replies: list[Reply] = []
         try:
             transaction = self._store.begin()
-        except Exception:  # see _guarded
+        except Exception:  # a fault of ours must cost queries, not the service
             log.exception("the store cannot be read")
             return [self._failure(query, stream=stream) for query in queries]
         try:
@@ -167,6 +168,7 @@ class Resolver:
             memo = {} if stream else self._memo
             passing = {} if stream else self._still_passing()
             remembered = repeated = 0
+            get, usual = transaction.get, self._usual_answer
             for query in queries:
                 known = memo.get(query[2:])
                 if known is None and passing:
@@ -176,19 +178,26 @@ class Resolver:
                     replies.append(query[:2] + known)
                     remembered += 1
                     continue
-                reply = self._guarded(query, transaction, stream=stream)
+                try:
+                    reply = usual(query, get, stream=stream)
+                    if reply is None:
+                        reply = self._answer(query, get, stream=stream)
+                except Exception:  # a fault of ours must cost one query, not the service; it is logged with its packet
+                    log.exception("no answer to the query %s", query[:512].hex())
+                    reply = self._failure(query, stream=stream)
                 if reply is None:
                     counters[Count.DROPPED] += 1
                 elif not isinstance(reply, bytes):
                     reply = _Counted(reply, self._count)
+                elif not reply[3] & 15 and reply[2] & 6 == 4 and len(query) < MEMO_QUERY:
+                    # Only what we say ourselves (AA) of a name that exists stays as it is until the next push.
+                    remembered += 1
+                    if len(memo) >= MEMO:
+                        memo.clear()
+                    memo[query[2:]] = reply[2:]
                 else:
                     self._count(reply)
-                    # Only what we say ourselves (AA) stays as it is until the next push.
-                    if reply[6:8] != b"\0\0" and reply[2] & 4 and len(query) < MEMO_QUERY:
-                        if len(memo) >= MEMO:
-                            memo.clear()
-                        memo[query[2:]] = reply[2:]
-                    elif self._elsewhere is not None and not stream:
+                    if self._elsewhere is not None and not stream:
                         self._let_pass(query, reply)
                 replies.append(reply)
             counters[Count.NOERROR] += remembered
@@ -237,14 +246,6 @@ class Resolver:
         if reply[2] & 2:
             self._counters[Count.TRUNCATED] += 1
 
-    def _guarded(self, query: bytes, transaction: Transaction, *, stream: bool) -> Reply:
-        try:
-            reply = self._usual_answer(query, transaction.get, stream=stream)
-            return self._answer(query, transaction.get, stream=stream) if reply is None else reply
-        except Exception:  # a fault of ours must cost one query, not the service; it is logged with its packet
-            log.exception("no answer to the query %s", query[:512].hex())
-            return self._failure(query, stream=stream)
-
     def refuse(self, query: bytes, *, stream: bool = False) -> bytes | None:
         """Give the reply to a client that may not ask here (RFC 8914 §4.19), or None for what is no query."""
         parsed = parse_query(query)
@@ -282,7 +283,7 @@ class Resolver:
             )
         if not _is_name(query, end) or query[end : end + 2] in _TRANSFERS:
             return None
-        answer = lookup(get, Question(name, query[end] << 8 | query[end + 1]), self._zones)
+        answer = lookup_further(get, Question(name, query[end] << 8 | query[end + 1]), self._zones)
         if answer.found is _NODATA:
             head = usual.nodata
         elif answer.found is _NXDOMAIN:

@@ -69,13 +69,14 @@ class Zones:
     zones: as in :class:`Rules`. sources: names of the configured sources.
     """
 
-    __slots__ = ("_apexes", "_lenient", "_sources", "_under")
+    __slots__ = ("_apexes", "_complete", "_lenient", "_sources", "_under")
 
     def __init__(self, rules: Rules, sources: Iterable[str] = ()) -> None:
         self._lenient = frozenset(map(to_wire, rules.zones))
         self._apexes = self._lenient | frozenset(map(to_wire, rules.reverse_zones))
         self._sources = frozenset(source.encode() for source in sources)
         self._under: dict[bytes, bytes | None] = {}
+        self._complete: bytes | None = None
 
     def apex_of(self, name: bytes) -> bytes | None:
         """Give the longest zone that *name* is in or under, on label boundaries; None if it is in none of ours."""
@@ -103,7 +104,13 @@ class Zones:
     def all_delivered(self, get: Get) -> bool:
         """Tell whether every configured source has delivered at least once."""
         delivered = get(DELIVERED_KEY)
-        return not self._sources or (delivered is not None and self._sources <= set(delivered.split(b"\n")))
+        if delivered is None:
+            return not self._sources
+        if delivered != self._complete:
+            if not self._sources <= set(delivered.split(b"\n")):
+                return False
+            self._complete = delivered
+        return True
 
 
 def lookup(get: Get, question: Question, zones: Zones) -> Answer:
@@ -111,6 +118,12 @@ def lookup(get: Get, question: Question, zones: Zones) -> Answer:
     name, qtype = question
     if (found := get(rrset_key(name, qtype))) is not None:
         return Answer(Found.EXACT, found, 0, name)
+    return lookup_further(get, question, zones)
+
+
+def lookup_further(get: Get, question: Question, zones: Zones) -> Answer:
+    """Give the answer to *question* when it is known that no entry is exactly for it."""
+    name, qtype = question
     apex = zones.apex_of(name)
     if name == apex and qtype == SOA:
         return Answer(Found.APEX, b"", 0, name)
