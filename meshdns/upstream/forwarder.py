@@ -8,7 +8,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from meshdns.upstream.checking import TtlLimits
 from meshdns.upstream.exchange import Datagrams
 from meshdns.upstream.line import Line
 from meshdns.upstream.outstanding import Outstanding, registered_suffix
-from meshdns.upstream.peer import RECHECK, ForwardZone, ForwardZones, Peer
+from meshdns.upstream.peer import ForwardZone
 from meshdns.upstream.replying import (
     EDE_NETWORK_ERROR,
     EDE_NO_REACHABLE_AUTHORITY,
@@ -28,11 +28,9 @@ from meshdns.upstream.replying import (
     Ours,
     render,
 )
-from meshdns.upstream.resolv_conf import ServerFile
-from meshdns.upstream.settings import CacheSettings, Server, UpstreamSettings, points_at
+from meshdns.upstream.settings import CacheSettings, UpstreamSettings
 from meshdns.upstream.special import SpecialNames
-from meshdns.upstream.stream import tls_context
-from meshdns.wire.name import parents, to_wire
+from meshdns.upstream.tending import Tender, is_circle_name
 from meshdns.wire.query import Query
 from meshdns.wire.reply import (
     CD,
@@ -62,15 +60,6 @@ LINE_TIME = 1.0
 
 SOCKETS = 6_000
 """UDP sockets that wait at once, unless the process may have fewer."""
-
-LOOK = 2.0
-"""Seconds between two looks at a file that names servers."""
-
-TEND = 1.0
-"""Seconds between two probes of a suspect server."""
-
-CIRCLE_TIME = 2.0
-"""Seconds for the question that shows whether a server forwards back to us."""
 
 _META = frozenset((0, 41, 249, 250, 251, 252, 253, 254))
 """Types that are no data that could be forwarded: reserved, OPT, TKEY, TSIG, transfers, mailboxes (RFC 6895 §3.1)."""
@@ -178,15 +167,10 @@ class Forwarder:
         self.counts = Counts()
         self._clock = clock
         self._ours = ours
-        self._listen = tuple(listen)
         self._prefetch = cache.prefetch
         self._cache = Cache(cache, clock=clock)
-        self._zones = ForwardZones([self._zone(settings) for settings in zones])
-        self._files = {
-            zone: ServerFile(zone.settings.file, port=zone.settings.port, is_own=self._is_own)
-            for zone in self._zones
-            if zone.settings.file is not None
-        }
+        self._tender = Tender(zones, listen, clock=clock, forget_failures=self._cache.forget_failures)
+        self._zones = self._tender.zones
         self._special = SpecialNames(zone.apex for zone in self._zones) if special else None
         self._asker = Asker(
             Datagrams(sockets),
@@ -194,8 +178,8 @@ class Forwarder:
             draw=draw,
             is_ours=lambda name: ours(name, 1) is not None,
             limits=TtlLimits(round(cache.max_ttl), round(cache.negative_ttl)),
-            suspected=self._suspected,
-            recovered=self._recovered,
+            suspected=self._tender.suspected,
+            recovered=self._tender.recovered,
         )
         self._questions: dict[bytes, _Question] = {}
         self._outstanding: Outstanding[_Question] = Outstanding()
@@ -205,18 +189,14 @@ class Forwarder:
         self.door: Hashable = None
         """Where the queries come from that are answered next: whoever hands them over says it."""
         self._waiting = 0
-        self._circles: dict[bytes, bool] = {}
-        """Names that show a circle → whether they have come to us."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._looked = float("-inf")
         self._ending = False
 
     # ---- life
 
     async def start(self) -> None:
         """Begin to look after the servers."""
-        self._look(self._clock())
-        self._background(self._tend(), "tend upstreams")
+        self._tender.start(self._asker)
 
     async def drain(self, patience: float) -> None:
         """Wait until every question has its answer, at most *patience* seconds; end the others, and begin no more."""
@@ -232,9 +212,7 @@ class Forwarder:
             self._settle(question, Unanswered(SERVFAIL, ENDING.text, False))
         for task in self._tasks:
             task.cancel()
-        for zone in self._zones:
-            for peer in zone.peers:
-                peer.streams.close()
+        self._tender.close()
 
     # ---- answering
 
@@ -276,12 +254,11 @@ class Forwarder:
     def _miss(self, query: Query, limit: int, options: bytes, key: bytes, stale: Entry | None) -> bytes | Waiter:
         if query.qtype in _META:
             return self._refuse(query, limit, options, FORMERR if query.qtype in (0, 41) else REFUSED, None)
-        if query.name in self._circles:
-            self._circles[query.name] = True
+        if self._tender.came_back(query.name):
             return self._refuse(query, limit, options, SERVFAIL, CIRCLE)
         if query.id + query.question in self._asker.sent:
             return self._refuse(query, limit, options, SERVFAIL, CIRCLE)
-        if self._special is not None and not _is_circle_name(query.name):
+        if self._special is not None and not is_circle_name(query.name):
             special = self._special.answer(query.name, query.qtype)
             if special is not None:
                 self.counts.special += 1
@@ -459,87 +436,6 @@ class Forwarder:
             entry.renewing = True
             self.counts.prefetched += 1
 
-    # ---- servers
-
-    def _zone(self, settings: UpstreamSettings) -> ForwardZone:
-        secure = any(server.scheme == "tls" for server in settings.fixed)
-        zone = ForwardZone(settings, tls_context(settings.ca_file) if secure else None)
-        for server in settings.fixed:
-            if self._is_own(server):
-                log.error("upstream %s of zone %s is this instance itself and is not asked", server, settings.zone)
-        zone.use(server for server in settings.fixed if not self._is_own(server))
-        return zone
-
-    def _is_own(self, server: Server) -> bool:
-        return points_at(server, self._listen)
-
-    def _suspected(self, peer: Peer) -> None:
-        peer.suspect_wall = time.time()
-        log.warning("upstream %s does not answer; others are asked first", peer.server)
-
-    def _recovered(self, peer: Peer) -> None:
-        peer.suspect_wall = None
-        self._cache.forget_failures()
-        log.info("upstream %s answers again", peer.server)
-
-    def _look(self, now: float) -> None:
-        """Read the files that name servers, if they are others than before."""
-        if now - self._looked < LOOK:
-            return
-        self._looked = now
-        for zone, file in self._files.items():
-            if file.look():
-                for peer in zone.use(file.servers):
-                    # What it was asked it may still answer; its connections end when they idle.
-                    log.info("upstream %s of zone %s is not asked any more", peer.server, zone.settings.zone)
-                self._cache.forget_failures()
-
-    async def _tend(self) -> None:
-        while True:
-            now = self._clock()
-            self._look(now)
-            for zone in self._zones:
-                for peer in zone.peers:
-                    if peer.health.suspect_since is not None and not peer.probing:
-                        peer.probing = True
-                        self._background(self._probe(peer), f"probe {peer.server}")
-                    if not peer.checked and now >= peer.check_at:
-                        peer.check_at = now + (RECHECK if peer.forwards_back else 2 * CIRCLE_TIME)
-                        self._background(self._check_circle(zone, peer), f"check {peer.server}")
-            await asyncio.sleep(TEND)
-
-    async def _probe(self, peer: Peer) -> None:
-        try:
-            await self._asker.probe(peer)
-        finally:
-            peer.probing = False
-
-    async def _check_circle(self, zone: ForwardZone, peer: Peer) -> None:
-        """Ask *peer* for a name that nobody can guess: if it comes to us, then by a circle (CVE-2026-26018)."""
-        name = _circle_name(zone.apex)
-        self._circles[name] = False
-        try:
-            reached = await self._asker.reach(peer, name + b"\0\1\0\1", CIRCLE_TIME)
-        finally:
-            came = self._circles.pop(name)
-        if came and not peer.forwards_back:
-            peer.last_error = "forwards back to this instance"
-            log.error("upstream %s forwards back to this instance and is not asked", peer.server)
-        elif reached and not came and peer.forwards_back:
-            log.info("upstream %s does not forward back to this instance any more", peer.server)
-        if came or reached:
-            peer.forwards_back, peer.checked = came, not came
-
-    def _background(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (fault := task.exception()) is not None:
-            log.error("%s ended by a fault", task.get_name(), exc_info=fault)
-
     # ---- what an operator wants and sees
 
     def flush(self, name: bytes | None = None) -> int:
@@ -585,16 +481,3 @@ def _reason(outcome: Unanswered) -> str:
 
 def _no_answer(failure: Failure) -> Ede:
     return Ede(EDE_NO_REACHABLE_AUTHORITY, failure.reason)
-
-
-_CIRCLE = b"\x09loop-test"
-
-
-def _circle_name(apex: bytes) -> bytes:
-    """Give a name that only we know, in a zone that is forwarded."""
-    return b"\x20" + secrets.token_hex(16).encode() + _CIRCLE + (to_wire("invalid") if apex == b"\0" else apex)
-
-
-def _is_circle_name(name: bytes) -> bool:
-    """Tell whether *name* is such a name, of ours or of another instance: it must travel on for the circle to show."""
-    return name[:1] == b"\x20" and name[33:].startswith(_CIRCLE) and any(parents(name))

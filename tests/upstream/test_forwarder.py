@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 from meshdns.upstream import forwarder as forwarder_module
+from meshdns.upstream import tending
 from meshdns.upstream.forwarder import BEGINNINGS, LINE_TIME
 from meshdns.upstream.line import PER_SUFFIX, Line
 from meshdns.upstream.outstanding import JOSTLE
@@ -458,8 +459,8 @@ async def test_two_that_forward_to_each_other_send_few_packets_and_find_out(capl
 async def test_a_list_of_servers_that_changes_under_load_loses_no_question(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forwarder_module, "LOOK", 0.05)
-    monkeypatch.setattr(forwarder_module, "TEND", 0.05)
+    monkeypatch.setattr(tending, "LOOK", 0.05)
+    monkeypatch.setattr(tending, "TEND", 0.05)
     path = tmp_path / "resolv.conf"
     async with (
         upstream(lambda heard: 0.02, host="127.0.0.1") as one,
