@@ -6,6 +6,7 @@ Decides nothing about the service as a whole (``supervisor`` does); the time is 
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -234,11 +235,12 @@ class Crew:
             slot.due = time.monotonic() + delay
             log.error("%s could not be started: %s; tried again in %.1f s", slot.name, fault, delay)
             return
-        for former in slot.children:
-            former.overtaken = True
-            self._credit(former)
-        if begun.status is not None:
-            begun.status.show()
+        with self._moving():
+            for former in slot.children:
+                former.overtaken = True
+                self._credit(former)
+            if begun.status is not None:
+                begun.status.show()
         slot.children.append(begun)
 
     def _take_leave(self, slot: Slot, child: Child, code: int, now: float) -> Deaths | None:
@@ -265,11 +267,21 @@ class Crew:
 
     def _retire(self, child: Child) -> None:
         """Keep the counts of a child that ended, so that the instance's only grow."""
-        self._credit(child)
-        if child.status is not None:
-            for place in range(COUNTS):  # its file stays where it is until a successor's takes its place
-                child.status.row[place] = 0
+        with self._moving():
+            self._credit(child)
+            if child.status is not None:
+                for place in range(COUNTS):  # its file stays where it is until a successor's takes its place
+                    child.status.row[place] = 0
         child.release()
+
+    @contextmanager
+    def _moving(self) -> Iterator[None]:
+        """Have readers of the status wait while counts move from one file to another."""
+        self._counts[Number.MOVES] += 1
+        try:
+            yield
+        finally:
+            self._counts[Number.MOVES] += 1
 
     def _credit(self, child: Child) -> None:
         """Add to the instance's counts what *child*, whose own are not read any more, has counted since the last."""

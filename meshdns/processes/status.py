@@ -16,8 +16,9 @@ from meshdns.processes.upstream_status import ForwardingState, forwarding_state
 FRESH = 5.0
 """Seconds. A heartbeat (one each second) that is older belongs to a process that hangs."""
 
-_TRIES = 20
-"""The files are read again so often when a process was succeeded meanwhile."""
+_TRIES = 50
+_PAUSE = 0.001
+"""The files are read again so often, after so many seconds, when a process was succeeded meanwhile."""
 
 SHOWN = 20
 """Names and lines of one kind that a document holds; how many there are in all stands beside them."""
@@ -226,15 +227,15 @@ def responders_read(data_dir: Path, mark: int) -> bool:
 
 
 def _read_all(folder: Path) -> tuple[Written, dict[str, Written | None]]:
-    """Read the supervisor's file and those that it names, between two moments at which counts go over to its own."""
+    """Read the supervisor's file and those that it names, while no counts move from one to another."""
     supervisor = read_file(folder / "supervisor")
     for _ in range(_TRIES):
         files = {name: _read(folder / name) for name in supervisor.document.get("restarts", {})}
-        again = read_file(folder / "supervisor")
-        settled = again.row[:COUNTS] == supervisor.row[:COUNTS]
-        supervisor = again
-        if settled:
+        before, supervisor = supervisor, read_file(folder / "supervisor")
+        moves = before.row[Number.MOVES]
+        if not moves & 1 and (moves, before.row[:COUNTS]) == (supervisor.row[Number.MOVES], supervisor.row[:COUNTS]):
             break
+        time.sleep(_PAUSE)
     return supervisor, {name: files.get(name) for name in supervisor.document.get("restarts", {})}
 
 

@@ -83,6 +83,8 @@ class Number(IntEnum):
     TCP_OPEN = 53
     FLUSH_READ = 54
     """Octets of the flush requests that were read."""
+    MOVES = 55
+    """Of the supervisor: how often counts began or ended to move between files; odd while they do."""
 
 
 COUNTS = 48

@@ -11,7 +11,7 @@ import pytest
 
 from meshdns.processes.status_file import start_of
 from tests.processes.stubbed import PATIENCE, Stubbed, stubbed, wait_until
-from tests.scale import scale
+from tests.scale import LONG, scale
 
 DONE = "upgrade: done, version"
 
@@ -89,7 +89,7 @@ def test_nothing_is_left_behind_by_upgrades(tmp_path: Path) -> None:
             sorted(path.name for path in (tmp_path / "data" / "status").iterdir()),
         )
         responders = descriptors(instance.pid())
-        for count in range(max(2, scale(10))):
+        for count in range(scale(10)):
             upgrade(instance)
             wait_until(lambda: len(instance.syncs()) == 3 + count, "sync runs anew")  # noqa: B023
         assert descriptors(instance.process.pid) == first
@@ -115,12 +115,9 @@ def test_what_cannot_start_is_told_and_changes_nothing(tmp_path: Path) -> None:
         assert f"upgrade: cannot listen on {used} (UDP): address in use" in fails(instance)
         (tmp_path / "config.json").write_text(good)
         (tmp_path / "broken").touch()
-        assert "upgrade: RuntimeError: this version cannot start" in fails(instance)
         count = descriptors(instance.process.pid)
-        fails(instance)
+        assert "upgrade: RuntimeError: this version cannot start" in fails(instance)
         assert descriptors(instance.process.pid) == count
-        (tmp_path / "broken").unlink()
-        upgrade(instance)
 
 
 def test_responders_that_never_answer_leave_the_former_ones_serving(tmp_path: Path) -> None:
@@ -211,7 +208,7 @@ def test_fewer_and_more_responders_lose_nothing(tmp_path: Path) -> None:
     with stubbed(tmp_path, responders=1) as instance:
         instance.wait_ready()
         total = 0
-        for responders in (3, 2, 1):
+        for responders in (3, 2, 1) if LONG else (2, 1):
             instance.configure(responders=responders)
             already = instance.log().count(DONE)
             instance.signal(signal.SIGUSR2)

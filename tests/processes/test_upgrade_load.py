@@ -123,7 +123,10 @@ def test_upgrades_under_load_lose_nothing(tmp_path: Path, listener: str, respond
     write_table(tmp_path, 1, NAMES)
     with serving(tmp_path, f"{CONFIG}listener: {listener}\nresponders: {responders}\n") as server:
         where = server.listen[0]
-        with tcp_clients(where, scale(200)) as seen, datagrams(where, NAMES, rate=1_000, patience=LIMIT) as load:
+        with (
+            tcp_clients(where, scale(200)) as seen,
+            datagrams(where, NAMES, rate=2_000 if LONG else 500, patience=LIMIT) as load,
+        ):
             for number in range(2, 12 if LONG else 4):
                 write_table(tmp_path, number, NAMES)  # a push, which sync may be in the middle of
                 upgrade(server)
