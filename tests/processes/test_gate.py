@@ -10,6 +10,7 @@ from meshdns.processes.status_file import ROW, Number
 from meshdns.resolver.answer import Resolver
 from meshdns.resolver.rate_limit import RateLimit
 from meshdns.wire.client import describe, make_query
+from meshdns.wire.reply import Reply
 from meshdns.zone.entries import Rules
 from meshdns.zone.lookup import Zones
 
@@ -41,8 +42,8 @@ def gate(row: list[int], *, loopback: bool, clock: Callable[[], float] = lambda:
 QUERY = make_query(b"\1a\4mesh\0", 1, id=1)
 
 
-def rcode(reply: bytes | None) -> int:
-    assert reply is not None
+def rcode(reply: Reply) -> int:
+    assert isinstance(reply, bytes)
     return reply[3] & 15
 
 
