@@ -13,6 +13,7 @@ from typing import Protocol, cast
 
 from meshdns import __version__
 from meshdns.errors import ConfigError, MeshdnsError
+from meshdns.store.collector import collector_paused
 
 OK, FINDINGS, USAGE, IN_USE = 0, 1, 2, 3
 """Exit codes of every verb."""
@@ -51,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``meshdns`` with *argv* (default: the process's own) and give its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in words if word in VERBS), None)
-    verb = cast(Verb, import_module(f"meshdns.cli.{chosen}")) if chosen else None
+    with collector_paused():  # modules are no garbage
+        verb = cast(Verb, import_module(f"meshdns.cli.{chosen}")) if chosen else None
     parser = _parser(chosen, verb)
     try:
         arguments = parser.parse_args(words)

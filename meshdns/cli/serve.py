@@ -4,6 +4,7 @@ import argparse
 from functools import partial
 
 from meshdns.cli.instance import configuration
+from meshdns.store.collector import collector_paused
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve; give 0 when ended as told, 2 when the data directory cannot be used, 3 when something is in use."""
-    from meshdns.processes.service import serve  # noqa: PLC0415 - other verbs of this module's kind do not need it
+    with collector_paused():
+        from meshdns.processes.service import serve  # noqa: PLC0415 - only when the words are good
 
     return serve(partial(configuration, arguments), trial=arguments.trial)

@@ -97,9 +97,7 @@ def forwarding(
     ours: Callable[[bytes, int], tuple[int, bytes] | None],
     listen: Iterable[tuple[str, int]],
 ) -> Forwarding | None:
-    """Give the forwarding that *config* asks for, None when it asks for none."""
-    if not config.upstreams:
-        return None
+    """Give the forwarding that *config* asks for, None when it cannot be had."""
     try:
         return Forwarding(config, status, ours, listen)
     except UpstreamError as fault:  # a certificate that was there when the configuration was read

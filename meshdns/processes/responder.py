@@ -7,12 +7,11 @@ all (allow-list, rate limit) is decided in ``gate``, around the resolver.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from meshdns.config import Config
 from meshdns.errors import StoreError
 from meshdns.processes.child import FINISH
-from meshdns.processes.forwarding import Forwarding, forwarding
 from meshdns.processes.gate import Gate
 from meshdns.processes.restarts import EXIT_STORE_DAMAGED
 from meshdns.processes.status_file import Number, StatusWriter
@@ -25,6 +24,9 @@ from meshdns.transport.sockets import Endpoint
 from meshdns.transport.tcp import TcpServer
 from meshdns.transport.udp_batch import BatchListener
 from meshdns.zone.lookup import Zones
+
+if TYPE_CHECKING:
+    from meshdns.processes.forwarding import Forwarding
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ class Responder:
         zones = Zones(config.rules(), self._sources)
         store = cast(Store, reader)
         listen = [endpoint.udp.getsockname()[:2] for endpoint in endpoints]
-        self._forwarding = forwarding(config, status, Resolver(store, zones, status.row).ours, listen)
+        self._forwarding = _forwarding(config, status, Resolver(store, zones, status.row), listen)
         elsewhere = None if self._forwarding is None else self._forwarding.forwarder.answer
         self._resolver = Resolver(store, zones, status.row, tcp_idle=config.tcp.idle, elsewhere=elsewhere)
         limit = RateLimit(config.rate_limit)
@@ -143,7 +145,18 @@ class Responder:
         row[Number.TCP_OPEN] = connections.open
 
 
-def _entering(forwarding: Forwarding | None, address: str) -> Callable[[bool], None]:
+def _forwarding(
+    config: Config, status: StatusWriter, ours: Resolver, listen: Sequence[tuple[str, int]]
+) -> "Forwarding | None":
+    """Give the forwarding that *config* asks for, None when it asks for none. ours: says what we say ourselves."""
+    if not config.upstreams:
+        return None
+    from meshdns.processes.forwarding import forwarding  # noqa: PLC0415 - who forwards nothing need not hold it
+
+    return forwarding(config, status, ours.ours, listen)
+
+
+def _entering(forwarding: "Forwarding | None", address: str) -> Callable[[bool], None]:
     """Give what tells the forwarder by which door the next queries come: whose turn it is goes from door to door."""
     if forwarding is None:
         return lambda stream: None

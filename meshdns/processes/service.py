@@ -102,6 +102,8 @@ def _try_out(read: Callable[[], Config], parts: Parts, told: int) -> int:
                     endpoint.tcp.close()
         parts.look(config.data_dir)
         importlib.import_module(parts.sync)
+        if config.upstreams:
+            importlib.import_module("meshdns.processes.forwarding")
     except MeshdnsError as fault:
         print(fault, file=sys.stderr)
         return 2

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
+from importlib import import_module
 
 from meshdns import __version__
 from meshdns import log as logs
@@ -191,6 +192,8 @@ class Supervisor:
 
     def _fork_responder(self, index: int) -> Child:
         name, config = f"responder-{index}", self._config
+        if config.upstreams:
+            import_module("meshdns.processes.forwarding")  # now, so that responders share it
         space = FORWARDING_SPACE if config.upstreams else 0
         status = StatusWriter(statuses.directory(config.data_dir) / name, space=space, own=False, shown=False)
 
