@@ -11,11 +11,11 @@ from meshdns import log as logs
 from meshdns.config import Config
 from meshdns.errors import MeshdnsError, StoreError
 from meshdns.processes import handover as handovers
-from meshdns.processes import status as statuses
 from meshdns.processes.handover import Handover, HandoverError
 from meshdns.processes.lock import DirectoryError, DirectoryLock, InUseError
 from meshdns.processes.parts import PARTS, Parts
 from meshdns.processes.signals import Signals
+from meshdns.processes.status_file import directory
 from meshdns.processes.supervisor import Former, Supervisor, tell_store
 from meshdns.processes.upgrade import TRIAL_TIME
 from meshdns.transport import inherited
@@ -54,7 +54,7 @@ def _begin(read: Callable[[], Config], parts: Parts) -> int:
     signals = Signals()
     try:
         lock = DirectoryLock(config.data_dir)
-        for former in statuses.directory(config.data_dir).glob("*"):
+        for former in directory(config.data_dir).glob("*"):
             former.unlink(missing_ok=True)
         bound, unused = take_up(config.listen, config.responders, given)
         inherited.refuse_unused(unused, config.listen, config.responders)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from meshdns.processes.status_file import COUNTS, Number, StatusError, Written, read_file
+from meshdns.processes.status_file import COUNTS, Number, StatusError, Written, directory, read_file
 from meshdns.processes.upstream_status import ForwardingState, forwarding_state
 
 FRESH = 5.0
@@ -34,11 +34,6 @@ DROPS = {
     "send_failed": Number.SEND_FAILED,
 }
 """Reasons for which no (full) reply was sent → their place in the row."""
-
-
-def directory(data_dir: Path) -> Path:
-    """Give where the status files of an instance are."""
-    return data_dir / "status"
 
 
 @dataclass(frozen=True, slots=True)

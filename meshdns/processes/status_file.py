@@ -40,6 +40,11 @@ _TRIES = 100
 """A reader asks again so often when the document was replaced under its hands."""
 
 
+def directory(data_dir: Path) -> Path:
+    """Give where the status files of an instance are."""
+    return data_dir / "status"
+
+
 class Number(IntEnum):
     """What stands where in a responder's row; 0 to 23 are the resolver's (``resolver.answer.Count``)."""
 

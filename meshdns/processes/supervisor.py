@@ -18,7 +18,6 @@ from meshdns import __version__
 from meshdns import log as logs
 from meshdns.config import Config
 from meshdns.errors import ConfigError, StoreError
-from meshdns.processes import status as statuses
 from meshdns.processes.child import Child, execute, fork
 from meshdns.processes.closing import SETTLE, seal
 from meshdns.processes.crew import Crew
@@ -28,7 +27,7 @@ from meshdns.processes.lock import DirectoryLock
 from meshdns.processes.parts import Parts
 from meshdns.processes.restarts import Deaths
 from meshdns.processes.signals import Signals
-from meshdns.processes.status_file import COUNTS, Number, StatusWriter
+from meshdns.processes.status_file import COUNTS, Number, StatusWriter, directory
 from meshdns.processes.succession import Succession
 from meshdns.processes.upgrade import Trial, give_way
 from meshdns.transport.inherited import Given
@@ -98,7 +97,7 @@ class Supervisor:
         self._succession: Succession | None = None
         self._ready = False
         self._told: dict[str, object] = {}
-        folder = statuses.directory(config.data_dir)
+        folder = directory(config.data_dir)
         self._status = StatusWriter(folder / "supervisor", space=16 << 10, shown=False)
         if self._status.hidden:
             log.warning("status cannot be shown: %s", self._status.hidden)
@@ -109,7 +108,6 @@ class Supervisor:
 
     def run(self, former: Former | None = None) -> int:
         """Serve until told to end, from the beginning or from where *former* stopped; give the exit code."""
-        gc.collect()
         gc.freeze()  # so that no collection in a child touches, and so copies, the pages that it shares
         if former is None:
             self._status.show()
@@ -195,7 +193,7 @@ class Supervisor:
         if config.upstreams:
             import_module("meshdns.processes.forwarding")  # now, so that responders share it
         space = FORWARDING_SPACE if config.upstreams else 0
-        status = StatusWriter(statuses.directory(config.data_dir) / name, space=space, own=False, shown=False)
+        status = StatusWriter(directory(config.data_dir) / name, space=space, own=False, shown=False)
 
         def body(lifeline: Lifeline) -> int:
             lifeline.follow()

@@ -15,13 +15,12 @@ from meshdns import log as logs
 from meshdns.config import Config, SourceSettings
 from meshdns.errors import StoreError
 from meshdns.inventory.event import Source
-from meshdns.processes import status as statuses
 from meshdns.processes.child import FINISH, listen_to_signals
 from meshdns.processes.intake import Intake
 from meshdns.processes.lifeline import follow
 from meshdns.processes.restarts import EXIT_STORE_DAMAGED, FIRST_DELAY, Streak
 from meshdns.processes.status import SourceState
-from meshdns.processes.status_file import Number, StatusWriter
+from meshdns.processes.status_file import Number, StatusWriter, directory
 from meshdns.publisher.settings import PublisherSettings
 from meshdns.sources.settings import FileSettings, KumaDpSettings
 from meshdns.store import integrity
@@ -145,7 +144,7 @@ async def run(config: Config, handler: logs.LineHandler) -> int:
     """Be the push street's process; give its exit code."""
     finish = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(FINISH, finish.set)
-    status = StatusWriter(statuses.directory(config.data_dir) / "sync")
+    status = StatusWriter(directory(config.data_dir) / "sync")
     if status.hidden:
         log.warning("the state of the sources cannot be shown: %s", status.hidden)
     unheard = [SourceState(settings.name, settings.type) for settings in config.sources]

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from meshdns.processes import status as statuses
 from meshdns.processes.status import LastError, SourceState, read_status
-from meshdns.processes.status_file import Number, StatusWriter
+from meshdns.processes.status_file import Number, StatusWriter, directory
 
 ABOUT = {
     "version": "0.1.0",
@@ -46,7 +45,7 @@ class Instance:
     """Status files of an instance whose every process is this one."""
 
     def __init__(self, data_dir: Path) -> None:
-        folder = statuses.directory(data_dir)
+        folder = directory(data_dir)
         self.supervisor = StatusWriter(folder / "supervisor")
         self.responders = [StatusWriter(folder / f"responder-{index}", space=0) for index in range(2)]
         self.sync = StatusWriter(folder / "sync")
@@ -121,7 +120,7 @@ def test_files_of_a_dead_instance_do_not_look_alive(tmp_path: Path) -> None:
 
 def test_a_pid_that_is_now_another_s_does_not_look_alive(tmp_path: Path) -> None:
     Instance(tmp_path)
-    path = statuses.directory(tmp_path) / "supervisor"
+    path = directory(tmp_path) / "supervisor"
     octets = bytearray(path.read_bytes())
     octets[16:24] = (12345).to_bytes(8, "little")  # when the process started
     path.write_bytes(octets)
