@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Sequence[bytes], str], Sequence[Reply]]
 """(queries, client's host) → for each a reply, or somebody who will have it, or None. It does not wait or raise."""
 
-OUTPUT = 32 << 10
+OUTPUT = 16 << 10
 """Octets written to a client and not yet read by it; beyond it no further query of that client is answered."""
 
-READ = 16 << 10
+READ = 8 << 10
 """Octets read of one client at once; while whole queries of it wait its socket is not read."""
 
 AWAITED = 64
