@@ -170,7 +170,7 @@ class ControlPlane:
             options=(
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10),
+                ("grpc.http2.min_ping_interval_without_data_ms", 10),
                 ("grpc.keepalive_permit_without_calls", 1),
             )
         )
