@@ -220,10 +220,11 @@ class ControlPlane:
 
     async def end_streams(self, code: grpc.StatusCode = grpc.StatusCode.OK, text: str = "") -> None:
         """End every open stream; OK is what kuma-cp does on SIGTERM."""
-        for stream in self.open_streams():
+        ended = self.open_streams()  # a client opens the next one at once
+        for stream in ended:
             stream.ending = (code, text)
         await self._notify()
-        await self.until(lambda: not self.open_streams())
+        await self.until(lambda: not any(stream.open for stream in ended))
 
     def restart_empty(self, *steps: Any, mesh: str = "default") -> None:
         """Forget the mesh; *steps* are to come, the first of them has happened."""
