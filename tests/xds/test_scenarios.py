@@ -622,13 +622,13 @@ async def test_a_slow_control_plane_is_given_more_time(tmp_path: Path) -> None:
 
 
 async def test_one_protocol_only_is_waited_for_and_the_other_never_tried() -> None:
-    timing = dataclasses.replace(FAST, patience=0.2, patience_limit=0.4)
+    timing = dataclasses.replace(FAST, patience=0.75, patience_limit=1.5)
     plane = plane_with(delta("v1", [TABLE]), silent=frozenset({"delta"}))
     async with plane, Listening(source(plane.address, timing=timing, protocol="delta")) as listening:
         event = await listening.next(Disconnected)
         assert "protocol: auto tries both" in event.remedy
         event = await listening.next(Disconnected)
-        assert "within 0.4 s" in event.reason
+        assert "within 1.5 s" in event.reason
         plane.silent = frozenset()
         await listening.next(Pushed)
         assert {stream.mode for stream in plane.streams} == {"delta"}
