@@ -1,6 +1,6 @@
 """Many datagrams by one system call: ``recvmmsg``/``sendmmsg`` of the C library, over buffers made once (Linux).
 
-The only door to ctypes. Structure layouts are those of the platform's own C types, and :func:`works` sends real
+The only door to ctypes. Structure layouts are those of the platform's own C types, and :func:`fault` sends real
 datagrams through them before anybody relies on them. The calls never block, so the interpreter lock is kept
 (``PyDLL``), which is cheaper than giving it up and taking it again.
 """
