@@ -15,7 +15,7 @@ import sys
 from array import array
 from collections.abc import Sequence
 from itertools import accumulate
-from mmap import mmap
+from mmap import MADV_DONTNEED, MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Any, cast
 
 SIZE = 64
@@ -86,8 +86,9 @@ class Batch:
         self._sendmmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int]
         self._control_space = _CONTROL_SPACE[socket.AddressFamily(family)] if control else 0
         self._in = ctypes.create_string_buffer(SIZE * USUAL)
-        # Mapped, not zeroed: four megabytes that only datagrams larger than a query's ever touch.
-        self._rests = (ctypes.c_char * (SIZE * (LARGEST - USUAL))).from_buffer(mmap(-1, SIZE * (LARGEST - USUAL)))
+        # Mapped, not zeroed: four megabytes that only datagrams larger than a query's touch, and then give back.
+        self._room = mmap(-1, SIZE * (LARGEST - USUAL), flags=MAP_PRIVATE | MAP_ANONYMOUS)
+        self._rests = (ctypes.c_char * (SIZE * (LARGEST - USUAL))).from_buffer(self._room)
         self._out = ctypes.create_string_buffer(SIZE * REPLY_SPACE)
         self._names = ctypes.create_string_buffer(SIZE * NAME_SPACE)
         self._controls = ctypes.create_string_buffer(max(1, SIZE * self._control_space))
@@ -147,7 +148,9 @@ class Batch:
         lengths = self._lengths[:count].tolist()
         if max(lengths) <= USUAL:
             return [usual[at : at + length] for at, length in zip(_STARTS, lengths, strict=False)]
-        return [self._whole(i, usual, length) for i, length in enumerate(lengths)]
+        whole = [self._whole(i, usual, length) for i, length in enumerate(lengths)]
+        self._room.madvise(MADV_DONTNEED)
+        return whole
 
     def _whole(self, i: int, usual: bytes, length: int) -> bytes:
         at, rest = i * USUAL, i * (LARGEST - USUAL)
