@@ -74,6 +74,7 @@ class KumaSource:
         self._reading = Reading()
         self._previous: Table | None = None
         self._answered = False
+        self._known = False
         self._shown_connected = False
         self._shown_reason = ""
         self._left = float("-inf")
@@ -99,6 +100,8 @@ class KumaSource:
                     log.exception("source %s: the push %s failed in an unforeseen way", self.name, item.version)
                     event = Noticed(f"internal error: {error!r}", _REPORT)
                 yield event
+                if isinstance(event, Pushed):  # not before it is stored: the last table is what it is compared with
+                    self._previous = event.table
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -111,7 +114,6 @@ class KumaSource:
             service_vip_port=self._settings.service_vip_port,
             previous=self._previous,
         )
-        self._previous = joined.table
         return Pushed(joined.table, snapshot.version, joined.skipped, joined.notices)
 
     async def _run(self, outbox: Outbox) -> None:
@@ -149,7 +151,7 @@ class KumaSource:
         """Hold one stream until it is ours to end; raises StreamEndedError when it ends otherwise."""
         protocol, patience = choice.protocol, choice.patience
         session = self._session_for(protocol)
-        async with _Connection(self._settings, self._timing, protocol) as connection:
+        async with _Connection(self._settings, self._timing, protocol, known=self._known) as connection:
             deadline = self._clock() + patience
             connection.begin(session.open_stream())
             while (message := await connection.receive(deadline - self._clock())) is not None:
@@ -171,7 +173,7 @@ class KumaSource:
                     len(received.faults),
                 )
                 if received.requests and not self._answered:
-                    self._answered = connection.answered = True
+                    self._answered = self._known = connection.answered = True
                     deadline = self._clock() + self._renewal(protocol)
                     self._memory.remember(choice.answered())
                     self._shown_connected, self._shown_reason = True, ""
@@ -213,13 +215,15 @@ class KumaSource:
 class _Connection:
     """One gRPC stream on its own channel. Whatever ends it comes out as StreamEndedError.
 
-    answered: set by the owner when something was received; a failure after that is a loss, not a refusal.
+    known: an earlier stream was answered. answered: set by the owner when something was received; a failure after that
+    is a loss, not a refusal.
     """
 
-    def __init__(self, settings: KumaSettings, timing: Timing, protocol: Protocol) -> None:
+    def __init__(self, settings: KumaSettings, timing: Timing, protocol: Protocol, *, known: bool) -> None:
         self._settings = settings
         self._timing = timing
         self._protocol: Protocol = protocol
+        self._known = known
         self._read: asyncio.Task[Any] | None = None
         self.answered = False
 
@@ -295,7 +299,8 @@ class _Connection:
 
     async def _ended(self) -> StreamEndedError:
         code, details = await self._call.code(), await self._call.details()
-        return StreamEndedError(explain(code.name, details or "", self._settings, answered=self.answered))
+        refusal = explain(code.name, details or "", self._settings, answered=self.answered, known=self._known)
+        return StreamEndedError(refusal)
 
     def _make_channel(self) -> aio.Channel:
         timing = self._timing

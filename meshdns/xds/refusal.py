@@ -32,8 +32,12 @@ class StreamEndedError(MeshdnsError):
         super().__init__(refusal.reason)
 
 
-def explain(code: str, details: str, settings: KumaSettings, *, answered: bool) -> Refusal:
-    """Give what the status *code* (``UNKNOWN``) with *details* means. answered: something was received before."""
+def explain(code: str, details: str, settings: KumaSettings, *, answered: bool, known: bool = False) -> Refusal:
+    """Give what the status *code* (``UNKNOWN``) with *details* means.
+
+    answered: something was received on this stream before. known: on an earlier one, so that a connection which is
+    closed before anything came is a lost one, not a wrong setting.
+    """
     details = clean(details)
     if code == "OK":
         return Refusal("ended", f"control plane {settings.address} ended the stream: it is stopping or restarting")
@@ -41,7 +45,7 @@ def explain(code: str, details: str, settings: KumaSettings, *, answered: bool) 
         refusal = _refused(details, settings)
         if refusal is not None:
             return refusal
-    if code == "UNAVAILABLE" and not answered:
+    if code == "UNAVAILABLE" and not answered and not (known and "Socket closed" in details):
         refusal = _unreachable(details, settings)
         if refusal is not None:
             return refusal

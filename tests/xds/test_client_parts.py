@@ -282,6 +282,20 @@ def test_other_endings(code: str, details: str, answered: bool, kind: str, reaso
     assert len(refusal.reason) < 500
 
 
+@pytest.mark.parametrize(
+    "details", ["Socket closed", "failed to connect to all addresses; last error: x: Socket closed"]
+)
+def test_a_socket_that_is_closed_at_once_is_a_wrong_setting_only_before_anything_was_ever_answered(
+    details: str,
+) -> None:
+    assert "ca_file" in explain("UNAVAILABLE", details, settings(), answered=False).remedy
+    refusal = explain("UNAVAILABLE", details, settings(), answered=False, known=True)
+    assert (refusal.kind, refusal.remedy) == ("lost", "")
+    assert "was lost" in refusal.reason
+    refused = explain("UNAVAILABLE", "last error: x: Connection refused", settings(), answered=False, known=True)
+    assert "nothing listens at" in refused.reason
+
+
 def test_silence_says_what_it_may_mean() -> None:
     refusal = silent("delta", 15.0, settings())
     assert refusal.reason == "control plane 127.0.0.1:5678 gave no answer to a delta stream within 15 s"
