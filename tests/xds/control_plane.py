@@ -154,6 +154,7 @@ class ControlPlane:
             self.meshes[recording.node_id.partition(".")[0]] = Mesh(list(recording.steps), 0)
         self._tls = tls
         self._active: dict[str, Stream] = {}
+        self._endings: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Condition()
         self._server: aio.Server | None = None
 
@@ -283,16 +284,21 @@ class ControlPlane:
             reader = asyncio.create_task(self._read(stream, iterator))
             await self._play(stream, context, reader)
         finally:
+            # gRPC cancels this task when the client is gone, here as well: first what must happen, then what waits
             stream.open = False
-            if reader is not None:
-                reader.cancel()
-                await asyncio.gather(reader, return_exceptions=True)
-            if self._active.get(stream.node_id) is stream:
-                if self.linger:
-                    asyncio.get_running_loop().call_later(self.linger, self._release, stream)
-                else:
-                    self._release(stream)
-            await self._notify()
+            if self.linger:
+                asyncio.get_running_loop().call_later(self.linger, self._release, stream)
+            else:
+                self._release(stream)
+            self._endings = {task for task in self._endings if not task.done()}
+            self._endings.add(asyncio.create_task(self._end(reader)))
+
+    async def _end(self, reader: asyncio.Task[None] | None) -> None:
+        """Tell who waits for the end of a stream, whose *reader* is of no use any more."""
+        if reader is not None:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+        await self._notify()
 
     def _release(self, stream: Stream) -> None:
         if self._active.get(stream.node_id) is stream:
@@ -480,13 +486,15 @@ class Relay:
         assert task is not None
         self._tasks.add(task)
         self._writers.add(writer)
+        far_writer: asyncio.StreamWriter | None = None
         with contextlib.suppress(OSError, asyncio.CancelledError):
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
             self._writers.add(far_writer)
             mute = asyncio.Event()
             await asyncio.gather(self._carry(reader, far_writer, mute), self._carry(far_reader, writer, mute))
-        for one in (writer, *self._writers):
-            one.close()
+        for one in (writer, far_writer):
+            if one is not None:
+                one.close()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mute: asyncio.Event) -> None:
         while octets := await reader.read(65536):
@@ -495,7 +503,8 @@ class Relay:
             if not mute.is_set():
                 writer.write(octets)
                 await writer.drain()
-        writer.close()
+        if not (self._silent or mute.is_set()):  # nor does a vanished machine say that it goes
+            writer.close()
 
 
 def _request(mode: Mode, octets: bytes) -> Any:

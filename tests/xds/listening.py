@@ -47,17 +47,27 @@ class Listening:
     ) -> None:
         await self._events.aclose()  # type: ignore[attr-defined]
 
-    async def next(self, kind: type[E], seconds: float = 15.0) -> E:
-        """The next event of *kind*; others before it are kept in ``heard``."""
-        while True:
-            event = await asyncio.wait_for(anext(self._events), seconds)
-            self.heard.append(event)
-            if isinstance(event, kind):
-                return event
+    async def next(self, kind: type[E], seconds: float = 30.0) -> E:
+        """The next event of *kind* within *seconds* in all; others before it are kept in ``heard``."""
+        before = len(self.heard)
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    event = await anext(self._events)
+                    self.heard.append(event)
+                    if isinstance(event, kind):
+                        return event
+        except TimeoutError:
+            heard = "; ".join(_line(event) for event in self.heard[before:][-10:]) or "nothing"
+            raise AssertionError(f"no {kind.__name__} within {seconds:g} s, but {heard}") from None
 
     def of(self, kind: type[E]) -> list[E]:
         """Every event of *kind* heard so far."""
         return [event for event in self.heard if isinstance(event, kind)]
+
+
+def _line(event: SourceEvent) -> str:
+    return f"Pushed {event.version}" if isinstance(event, Pushed) else str(event)
 
 
 def names(push: Pushed) -> dict[str, tuple[str, ...]]:
