@@ -11,14 +11,16 @@ from grpc import aio
 from meshdns.errors import StoreError
 from meshdns.inventory.event import Connected, Disconnected, Noticed, Pushed
 from meshdns.publisher.certificate import read_certificate
+from meshdns.publisher.gate import SECOND_STREAM
 from meshdns.publisher.packed import ENDPOINT, LISTENER
 from meshdns.publisher.publication import Publication
-from meshdns.publisher.server import ListenError
+from meshdns.publisher.server import AdsServer, ListenError
 from meshdns.publisher.session import Protocol
 from meshdns.publisher.tokens import Token, read_key, sign
 from tests.publisher.meshes import dataplane, gateway, settings, written
-from tests.publisher.published import publishing, stream
+from tests.publisher.published import PATIENCE, publishing, stream
 from tests.scale import LONG
+from tests.xds.control_plane import Relay
 from tests.xds.listening import Listening, source
 
 both = pytest.mark.parametrize("protocol", ["sotw", "delta"])
@@ -235,6 +237,41 @@ async def test_a_certificate_of_its_own(tmp_path: Path, protocol: Protocol) -> N
         assert chain.read_bytes() == before  # made once
         async with Listening(source(published.address, protocol=protocol, dataplane="observer")) as plain:
             assert "speaks TLS" in (await plain.next(Disconnected)).remedy
+
+
+async def nobody(server: AdsServer) -> None:
+    """Wait until no data plane is connected."""
+    async with asyncio.timeout(PATIENCE):
+        while server.data_planes:  # noqa: ASYNC110 (who goes is not told)
+            await asyncio.sleep(0.005)
+
+
+@both
+async def test_the_place_of_a_data_plane_that_is_gone_without_a_word_is_free_again(
+    tmp_path: Path, protocol: Protocol
+) -> None:
+    """Its stream may be ended from our side just then: gRPC cancels a stream's task while it waits for its readers."""
+    async with publishing(tmp_path, CLIENT) as published, Relay(int(published.address.rpartition(":")[2])) as relay:
+        server = published.publication._server
+        assert server is not None
+        for ended in (False, True) * 4:
+            async with stream(relay.address, protocol) as gone:
+                await gone.ask(node="default.client")
+                await gone.next()
+                relay.fall_silent()
+                async with stream(published.address, protocol) as early:
+                    await early.ask(node="default.client")
+                    assert (await early.refusal())[1] == SECOND_STREAM
+                if ended:
+                    for place in server._streams.values():
+                        place.end()
+                relay.cut()
+            relay.speak()
+            await nobody(server)
+            async with stream(published.address, protocol) as back:
+                await back.ask(node="default.client")
+                await back.next()
+            await nobody(server)
 
 
 def test_without_openssl_it_is_said_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
