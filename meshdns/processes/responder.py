@@ -6,6 +6,7 @@ all (allow-list, rate limit) is decided in ``gate``, around the resolver.
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -68,8 +69,9 @@ class Responder:
             for endpoint in endpoints
         ]
         batches = _batches(config)
+        crowded = config.responders > len(os.sched_getaffinity(0)) if batches else False
         self._udp: list[udp.UdpListener | BatchListener] = [
-            BatchListener(endpoint.udp, gate.answer_datagrams)
+            BatchListener(endpoint.udp, gate.answer_datagrams, crowded=crowded)
             if batches
             else udp.listener(endpoint.udp, gate.answer_datagram)
             for endpoint, gate in zip(endpoints, self._gates, strict=True)

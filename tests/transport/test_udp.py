@@ -144,6 +144,36 @@ async def test_others_in_the_process_have_their_turn_under_a_flood(make: Make, l
             assert turns == 20
 
 
+@NO_BATCH
+@pytest.mark.parametrize(("sent", "gives_way"), [(2, 0), (3, 1), (40, 1), (64, 0), (66, 0), (70, 1)])
+async def test_where_processes_share_a_core_one_gives_way_between_batches(
+    sent: int, gives_way: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gave_way = 0
+
+    def let_others_go() -> None:
+        nonlocal gave_way
+        gave_way += 1
+        asker.send(b"meanwhile")
+
+    monkeypatch.setattr("meshdns.transport.udp_batch.os.sched_yield", let_others_go)
+
+    def make(sock: socket.socket, handler: Handler) -> BatchListener:
+        return BatchListener(sock, lambda queries, _: list(queries), crowded=True)
+
+    def ask(endpoint: Endpoint) -> None:
+        asker.connect(("127.0.0.1", endpoint.udp.getsockname()[1]))
+        for number in range(sent):
+            asker.send(b"%d" % number)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        async with listening(make, "127.0.0.1:0", before=ask) as (_, served):
+            assert isinstance(served, BatchListener)
+            served._on_readable()
+            assert gave_way == gives_way
+            assert served.statistics.received == sent + gives_way
+
+
 @pytest.mark.parametrize(("make", "listen", "host"), KINDS)
 async def test_what_the_kernel_dropped_is_counted(make: Make, listen: str, host: str) -> None:
     asked = 100
