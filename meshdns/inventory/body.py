@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from json.encoder import encode_basestring_ascii as quoted
+from operator import eq
 
 from meshdns.inventory.record import IPAddress, NameRecord, Origin, Port
 
@@ -25,7 +26,7 @@ class Bodies(Mapping[str, NameRecord]):
     octets: the body of each. It must not be changed any more.
     """
 
-    __slots__ = ("octets", "origin")
+    __slots__ = ("__weakref__", "octets", "origin")
 
     def __init__(self, octets: Mapping[str, bytes], origin: Origin) -> None:
         self.octets = octets
@@ -52,6 +53,17 @@ def bodies_of(records: Mapping[str, NameRecord]) -> Mapping[str, bytes]:
     if isinstance(records, Bodies):
         return records.octets
     return {name: encode_body(record) for name, record in records.items()}
+
+
+def compared(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Iterator[tuple[str, bytes | None, bytes]]:
+    """Give each name of *after* with its body before (None: it is new) and after.
+
+    A control plane gives its names in one order each time: then nothing is looked up.
+    """
+    if len(before) == len(after) and all(map(eq, before, after)):
+        return zip(after, before.values(), after.values(), strict=True)
+    known = before.get
+    return ((name, known(name), body) for name, body in after.items())
 
 
 def encode_body(record: NameRecord) -> bytes:

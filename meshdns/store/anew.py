@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from meshdns.inventory.body import MAPPED, addresses_in, decode_body, unpacked
 from meshdns.inventory.record import Origin
 from meshdns.store.lines import UNPOINTED, addressed, joined
-from meshdns.store.schema import Entry
+from meshdns.store.schema import Columns, Entry, batched, columns_of
 from meshdns.wire.name import to_wire
 from meshdns.wire.rrset import AAAA, PTR, A, rrset
 from meshdns.zone.entries import (
@@ -36,15 +36,14 @@ _ONCE = (1).to_bytes(4, "big")
 _LENGTHS = [bytes((length,)) for length in range(64)]
 _A, _AAAA, _PTR = (rtype.to_bytes(2, "big") for rtype in (A, AAAA, PTR))
 _THEN_MAPPED = b" " + MAPPED
+_BEFORE, _V4, _TWIN = len('["","'), 8, 33
+"""Octets of a body before its addresses, besides its name; of an IPv4 address; of its IPv4-mapped twin behind it."""
 _OCTETS = sorted((bytes((len(str(octet)),)) + str(octet).encode(), octet) for octet in range(256))
 _POINTER_HEADS = [rrset(PTR, PTR_TTL, [bytes(length)])[:-length] for length in range(1, 256)]
 """How the RRset of one PTR record begins whose target has (place + 1) octets."""
 _KEY = itemgetter(0)
-_CHUNK = 10_000
 _LONGEST_OCTET = 3
 """Octets of the first label of a PTR owner, at most."""
-
-_T = TypeVar("_T")
 
 
 class Served(NamedTuple):
@@ -54,7 +53,7 @@ class Served(NamedTuple):
     lenient: bool
 
 
-Chunks = Iterator[list[Entry]]
+Chunks = Iterator[Columns]
 """Entries in order of their keys, some thousands at a time: a million names would be 2 GiB of them at once."""
 
 
@@ -93,9 +92,9 @@ class _Work:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._parents: dict[str, _Parent] = {}
-        self._rows: dict[int, list[tuple[bytes, bytes, bytes, bytes]]] = {}
+        self._rows: dict[int, list[tuple[bytes, bytes, bytes]]] = {}
         """Of each plain record, by the length of its first label (keys are sorted by that first): its name in wire
-        form, how its RRsets begin (the second may be empty), the four octets of its address."""
+        form, its RRsets of type A and, unless empty, AAAA."""
         self._others: list[Entry] = []
         self._marks: Counter[bytes] = Counter()
         self._at: dict[bytes, tuple[str, bytes] | list[str]] = {}
@@ -108,18 +107,22 @@ class _Work:
         bodies, rows, parents, at = served.bodies, self._rows, self._parents, self._at
         hidden = self._pair(served)
         heads: dict[bytes, tuple[bytes, bytes] | None] = {}
-        for name in sorted(bodies):
-            _, _, _, addresses, tail = bodies[name].split(b'"', 4)
+        for name, body in bodies.items():
             first, _, rest = name.partition(".")
             parent = parents.get(rest) or self._parent(rest)
-            shown = addresses[:8]
-            double = addresses[8:] == _THEN_MAPPED + shown
+            start = len(name) + _BEFORE
+            end = start + _V4
+            shown = body[start:end]
+            double = body[end : end + _TWIN] == _THEN_MAPPED + shown
+            tail = body[end + _TWIN :] if double else body[end:]
             try:
                 head = heads[tail]
             except KeyError:
-                head = heads[tail] = self._heads(tail)
-            if not (double or len(addresses) == 8) or head is None or not parent.plain or first == "*":
-                self._take_other(name, bodies[name], unpointed=name in hidden)
+                head = self._heads(tail)
+                if head is not None or tail.startswith(b'",'):
+                    heads[tail] = head
+            if head is None or not parent.plain or first == "*":
+                self._take_other(name, body, unpointed=name in hidden)
                 continue
             label = first.encode("ascii")
             row = rows.get(len(label))
@@ -127,7 +130,7 @@ class _Work:
                 row = rows[len(label)] = []
             owner = _LENGTHS[len(label)] + label + parent.wire
             packed = unhexlify(shown)
-            row.append((owner, head[0], head[1] if double else b"", packed))
+            row.append((owner, head[0] + packed, head[1] + packed if double and head[1] else b""))
             parent.below += 1
             if name in hidden:
                 self._unpointed_at.setdefault(packed, []).append(UNPOINTED + name)
@@ -141,19 +144,21 @@ class _Work:
         return Anew(self._addresses(), self._spellings(), self._zone())
 
     def _spellings(self) -> Chunks:
-        yield sorted((key.encode(), joined(names)) for key, names in self._twins.items())
+        yield columns_of(sorted((key.encode(), joined(names)) for key, names in self._twins.items()))
 
     def _addresses(self) -> Chunks:
         at, unpointed_at = self._at, self._unpointed_at
-        for keys in _batched(sorted(at.keys() | unpointed_at.keys())):
-            chunk = []
+        for keys in batched(sorted([*at, *(unpointed_at.keys() - at.keys())])):  # nearly in order already
+            values = []
             for packed in keys:
                 known = at.get(packed, [])
-                names = [known[0]] if isinstance(known, tuple) else known
                 unpointed = unpointed_at.get(packed)
-                value = names[0].encode() if not unpointed and len(names) == 1 else joined([*names, *(unpointed or ())])
-                chunk.append((packed, value))
-            yield chunk
+                if type(known) is tuple:
+                    name = known[0]
+                    values.append(joined([name, *unpointed]) if unpointed else name.encode())
+                else:
+                    values.append(joined([*known, *(unpointed or ())]))
+            yield Columns(keys, values)
 
     def _zone(self) -> Chunks:
         """Merge what comes in order, pointers and plain records, with the few others."""
@@ -167,16 +172,16 @@ class _Work:
         others = self._others
         for length in [length for length in self._rows if length <= _LONGEST_OCTET]:  # among the pointers
             for chunk in _write_rows(self._rows.pop(length), shared):
-                others += chunk
+                others += zip(*chunk, strict=True)
         others += [(key, count.to_bytes(4, "big")) for key, count in self._marks.items()]
         others.sort(key=_KEY)
         taken = 0
         ordered = (_write_rows(rows, shared) for _, rows in sorted(self._rows.items()))
         for chunk in chain(self._write_pointers(groups), chain.from_iterable(ordered)):
-            upto = bisect_left(others, chunk[-1])
-            yield sorted(chunk + others[taken:upto], key=_KEY) if upto > taken else chunk
+            upto = bisect_left(others, chunk.keys[-1], taken, key=_KEY)
+            yield _merge(chunk, others[taken:upto]) if upto > taken else chunk
             taken = upto
-        yield others[taken:]
+        yield columns_of(others[taken:])
 
     def _shared(self) -> dict[bytes, int]:
         """Take out the marks that a plain record shares with names below its own, counted together."""
@@ -220,12 +225,14 @@ class _Work:
     def _heads(self, tail: bytes) -> tuple[bytes, bytes] | None:
         """Give how the RRsets of one address begin: of type A, and of type AAAA up to the four octets of IPv4.
 
-        tail: the body behind its addresses. None when its ports make more entries.
+        tail: the body behind its addresses. None when it has other addresses still, or its ports make more entries.
         """
-        end = tail.index(b",", 1)
+        if not tail.startswith(b'",'):
+            return None
+        end = tail.index(b",", 2)
         if self._rules.srv and not tail.startswith(b",[],", end):
             return None
-        ttl = int(tail[1:end])
+        ttl = int(tail[2:end])
         v6 = rrset(AAAA, ttl, [unhexlify(MAPPED) + bytes(4)])[:-4] if self._rules.mapped_v6 else b""
         return rrset(A, ttl, [bytes(4)])[:-4], v6
 
@@ -281,37 +288,48 @@ class _Work:
             for octet, name in group:
                 placed[octet].append((zone, name))
         for label, octet in _OCTETS:
-            for some in _batched(placed[octet]):
-                chunk: list[Entry] = []
+            for some in batched(placed[octet]):
+                keys: list[bytes] = []
+                values: list[bytes] = []
                 for zone, name in some:
                     owner = label + zone
-                    chunk.append((owner, _ONCE))
-                    chunk.append((owner + _PTR, _POINTER_HEADS[len(name) - 1] + name))
-                yield chunk
+                    keys += (owner, owner + _PTR)
+                    values += (_ONCE, _POINTER_HEADS[len(name) - 1] + name)
+                yield Columns(keys, values)
             placed[octet].clear()
 
 
-def _write_rows(rows: list[tuple[bytes, bytes, bytes, bytes]], shared: Mapping[bytes, int]) -> Chunks:
+def _write_rows(rows: list[tuple[bytes, bytes, bytes]], shared: Mapping[bytes, int]) -> Chunks:
     """Write plain records; *shared*: the marks that are needed more than once."""
-    for some in _batched(rows):
-        chunk: list[Entry] = []
-        for owner, v4, v6, packed in some:
-            chunk.append((owner, shared[owner].to_bytes(4, "big") if owner in shared else _ONCE))
-            chunk.append((owner + _A, v4 + packed))
+    for some in batched(rows):
+        keys: list[bytes] = []
+        values: list[bytes] = []
+        for owner, v4, v6 in some:
+            mark = shared[owner].to_bytes(4, "big") if owner in shared else _ONCE
             if v6:
-                chunk.append((owner + _AAAA, v6 + packed))
-        yield chunk
+                keys += (owner, owner + _A, owner + _AAAA)
+                values += (mark, v4, v6)
+            else:
+                keys += (owner, owner + _A)
+                values += (mark, v4)
+        yield Columns(keys, values)
+
+
+def _merge(columns: Columns, others: Sequence[Entry]) -> Columns:
+    """Give both, in order. Of *others* there are a few, or as many."""
+    if len(others) * 20 < len(columns.keys):
+        keys, values = list(columns.keys), list(columns.values)
+        for key, value in others:
+            at = bisect_left(keys, key)
+            keys.insert(at, key)
+            values.insert(at, value)
+        return Columns(keys, values)
+    return columns_of(sorted(chain(zip(*columns, strict=True), others), key=_KEY))
 
 
 def _reverse_zone(three: bytes) -> bytes:
     """Give the zone of the PTR records of 256 addresses by the first three octets of them."""
     return reverse_owner(unpacked(three + b"\0"))[2:]
-
-
-def _batched(items: list[_T]) -> Iterator[list[_T]]:
-    """Give *items* some at a time."""
-    for at in range(0, len(items), _CHUNK):
-        yield items[at : at + _CHUNK]
 
 
 def _same_addresses(one: bytes, other: bytes, length: int) -> bool:

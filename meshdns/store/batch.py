@@ -1,7 +1,5 @@
 """One write transaction, and what it does to the digest. Nothing else in this room writes."""
 
-from collections.abc import Sequence
-
 import lmdb
 
 from meshdns.errors import StoreError
@@ -9,12 +7,14 @@ from meshdns.store.schema import (
     DATABASES,
     DIGEST_KEY,
     STATE_KEY,
-    Entry,
+    Columns,
     State,
     Store,
     decode_digest,
     encode_digest,
+    hash_columns,
     hash_entries,
+    hash_entry,
 )
 
 _PLACE = {name: place for place, name in enumerate(DATABASES)}
@@ -41,30 +41,33 @@ class Batch:
         """Write an entry, new or not."""
         old = self.txn.replace(key, value, db=self._handles[database])
         place = _PLACE[database]
-        self._sums[place] += hash_entries([(key, value)])
+        self._sums[place] += hash_entry(key, value)
         if old is not None:
-            self._sums[place] -= hash_entries([(key, old)])
+            self._sums[place] -= hash_entry(key, old)
 
-    def put_new(self, database: str, entries: Sequence[Entry], *, append: bool = False) -> None:
-        """Write *entries*, sorted by key, of which none is there yet. append: they come behind all that are."""
-        consumed, added = self.txn.cursor(db=self._handles[database]).putmulti(entries, overwrite=False, append=append)
+    def put_new(self, database: str, columns: Columns, *, append: bool = False) -> None:
+        """Write entries, sorted by key, of which none is there yet. append: they come behind all that are."""
+        cursor = self.txn.cursor(db=self._handles[database])
+        consumed, added = cursor.putmulti(zip(*columns, strict=True), overwrite=False, append=append)
         if added != consumed:
             raise StoreError(
                 f"{self.store.path}: {consumed - added} entries of {database} stood there already or are out of order; "
                 "the store contradicts itself, restart to have it checked"
             )
-        self._sums[_PLACE[database]] += hash_entries(entries)
+        self._sums[_PLACE[database]] += hash_columns(columns)
 
-    def put_known(self, database: str, entries: Sequence[Entry], replaced: int) -> None:
-        """Write *entries*, sorted by key, which are all there. replaced: the sum of the hashes of what stood there."""
-        self.txn.cursor(db=self._handles[database]).putmulti(entries)
-        self._sums[_PLACE[database]] += hash_entries(entries) - replaced
+    def put_known(self, database: str, columns: Columns) -> None:
+        """Write entries, sorted by key, which are all there."""
+        cursor = self.txn.cursor(db=self._handles[database])
+        replaced = hash_entries(cursor.getmulti(columns.keys))
+        cursor.putmulti(zip(*columns, strict=True))
+        self._sums[_PLACE[database]] += hash_columns(columns) - replaced
 
     def delete(self, database: str, key: bytes) -> bytes | None:
         """Remove the entry under *key* and give its value, None when there is none."""
         old = self.txn.pop(key, db=self._handles[database])
         if old is not None:
-            self._sums[_PLACE[database]] -= hash_entries([(key, old)])
+            self._sums[_PLACE[database]] -= hash_entry(key, old)
         return old
 
     def delete_first(self, database: str) -> bytes:

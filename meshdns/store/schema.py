@@ -20,11 +20,12 @@ LMDB has no checksums, so every commit keeps, for each database, an order-free s
 import json
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from operator import mul
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import lmdb
 
@@ -48,8 +49,20 @@ DATA_FILE, LOCK_FILE = "data.mdb", "lock.mdb"
 _DIGEST = struct.Struct(f">{len(DATABASES)}Q")
 _MASK = (1 << 64) - 1
 _SOURCE = struct.Struct(">H")
+_CHUNK = 10_000
+
+_T = TypeVar("_T")
 
 Entry = tuple[bytes, bytes]
+
+
+class Columns(NamedTuple):
+    """Entries as two columns of one length: nothing is done with a hundred thousand of them one by one."""
+
+    keys: Sequence[bytes]
+    values: Sequence[bytes]
+
+
 ReadTransaction: TypeAlias = "lmdb.Transaction[bytes]"
 
 
@@ -125,18 +138,37 @@ def read_format(value: bytes | None) -> int | None:
     return int(number) if number.isdigit() and len(number) < 10 and value == format_entry(int(number)) else None
 
 
-def hash_entries(entries: Iterable[Entry]) -> int:
-    """Give the order-free sum of the hashes of *entries*, modulo 2**64.
+def hash_entry(key: bytes, value: bytes) -> int:
+    """Give the hash of one entry: the product of the CRC-32 of key and value, each plus one.
 
-    An entry's hash is the product of the CRC-32 of key and value, each plus one: 0.3 µs, against 0.7 µs of an
-    eight-octet BLAKE2b, and damage to either factor changes it (a CRC sees every flip of up to three bits in an
-    entry of ours; the other factor keeps changes to two entries from cancelling each other).
+    Damage to either factor changes it (a CRC sees every flip of up to three bits in an entry of ours; the other factor
+    keeps changes to two entries from cancelling each other).
     """
-    crc = zlib.crc32
-    total = 0
-    for key, value in entries:
-        total += (crc(key) + 1) * (crc(value) + 1)
+    return (zlib.crc32(key) + 1) * (zlib.crc32(value) + 1)
+
+
+def hash_columns(columns: Columns) -> int:
+    """Give the order-free sum of the hashes of entries, modulo 2**64: 0.1 µs for each, one by one they take 0.3."""
+    keys = list(map(zlib.crc32, columns.keys))
+    values = list(map(zlib.crc32, columns.values))
+    total: int = sum(map(mul, keys, values)) + sum(keys) + sum(values) + len(keys)
     return total & _MASK
+
+
+def hash_entries(entries: Iterable[Entry]) -> int:
+    """Give the same sum of *entries*."""
+    return hash_columns(columns_of(entries))
+
+
+def columns_of(entries: Iterable[Entry]) -> Columns:
+    """Give *entries* as columns."""
+    return Columns(*zip(*entries, strict=True)) if (entries := list(entries)) else Columns((), ())
+
+
+def batched(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """Give *items* some thousands at a time."""
+    for at in range(0, len(items), _CHUNK):
+        yield items[at : at + _CHUNK]
 
 
 def encode_digest(sums: Iterable[int]) -> bytes:

@@ -7,6 +7,7 @@ changes nothing opens no write transaction. What cannot be written changes nothi
 
 import logging
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import lmdb
 
 from meshdns.errors import StoreError
-from meshdns.inventory.body import bodies_of
+from meshdns.inventory.body import Bodies, bodies_of
 from meshdns.inventory.record import NameRecord, Table
 from meshdns.store.batch import Batch
 from meshdns.store.collector import collector_paused
@@ -31,9 +32,10 @@ from meshdns.store.progress import Progress, read_progress, write_progress
 from meshdns.store.record_codec import encode_all
 from meshdns.store.schema import (
     MAP_SIZE,
-    Entry,
+    Columns,
     ReadTransaction,
     SourceState,
+    batched,
     entries_of,
     open_store,
     source_prefix,
@@ -82,10 +84,10 @@ class Pushed(NamedTuple):
     bodies: Mapping[str, bytes]
     difference: Difference
 
-    def entries(self, prefix: bytes, names: Sequence[str]) -> list[Entry]:
-        """Give what is stored for *names*."""
-        values = encode_all(names, self.records, self.bodies)
-        return [(prefix + name.encode(), value) for name, value in zip(names, values, strict=True)]
+    def columns(self, prefix: bytes, names: Sequence[str]) -> Iterator[Columns]:
+        """Give what is stored for *names*, some thousands at a time."""
+        for some in batched(names):
+            yield Columns([prefix + name.encode() for name in some], encode_all(some, self.records, self.bodies))
 
 
 class Writer:
@@ -113,6 +115,8 @@ class Writer:
         self._noted = clock()
         self._map_size = map_size
         self._guards: dict[str, Guard] = {}
+        self._last: dict[str, weakref.ref[Bodies]] = {}
+        """Of each source whose records are just those of its last table: that, as long as the source holds it."""
         self._closed = False
         self._store = open_store(path, map_size=map_size)
         try:
@@ -174,7 +178,7 @@ class Writer:
         slot = self._slot(source)
         bodies = bodies_of(table.records)
         with translated(self._store.path), self._store.env.begin() as txn:
-            difference = compare(self._store, txn, slot.number, bodies, table.listeners)
+            difference = compare(self._store, txn, slot.number, bodies, table.listeners, kept=self._kept(source))
             guard = self._judge(txn, slot, table, difference, now)
             first = source not in read_delivered(self._store, txn)
             conflicts: tuple[str, ...] = ()
@@ -207,7 +211,15 @@ class Writer:
                 source, version or "without version", len(new), difference.listed, guard.hold,
             )  # fmt: skip
         self._guards[source] = guard
+        if isinstance(table.records, Bodies) and not guard.until:
+            self._last[source] = weakref.ref(table.records)
         return push
+
+    def _kept(self, source: str) -> Mapping[str, bytes] | None:
+        """Give all the bodies that are kept of *source*, None when they must be read. To be asked once."""
+        last = self._last.pop(source, None)
+        records = last() if last is not None else None
+        return None if records is None else records.octets
 
     def confirm(self, source: str) -> Push | None:
         """Note that *source* said its last table still holds: it has delivered. None when that was known."""
@@ -279,10 +291,7 @@ class Writer:
         with self._batch() as batch:
             together = set() if anew else closure(self._store, batch.txn, names, self._rules)
             before = {} if anew else self._winners(batch.txn, together, sources)
-            for name in push.removed:
-                batch.delete("records", prefix + name.encode())
-            if pushed is not None:
-                self._put(batch, prefix, pushed)
+            self._put_records(batch, prefix, push, pushed, anew=anew)
             self._put_held(batch, prefix, guard.until)
             served = self._state.names
             if anew:
@@ -302,14 +311,22 @@ class Writer:
             self._finish(batch, sources, names=served, journal_octets=octets)
         return push
 
-    def _put(self, batch: Batch, prefix: bytes, pushed: Pushed) -> None:
-        """Write what is new in the records and listeners of the source with this *prefix*."""
-        difference = pushed.difference
-        batch.put_known("records", pushed.entries(prefix, difference.changed), difference.replaced)
-        batch.put_new("records", pushed.entries(prefix, difference.added), append=batch.count("records") == 0)
-        for key in difference.gone:
+    def _put_records(self, batch: Batch, prefix: bytes, push: Push, pushed: Pushed | None, *, anew: bool) -> None:
+        """Write what *push* changes in the records and listeners of the source with this *prefix*."""
+        if anew and pushed is not None and not push.held and batch.count("records") == pushed.difference.listed:
+            batch.clear("records")  # no other source has any: in order and without a look at what was there
+            for columns in pushed.columns(prefix, sorted(pushed.bodies)):
+                batch.put_new("records", columns, append=True)
+        else:
+            for name in push.removed:
+                batch.delete("records", prefix + name.encode())
+            for columns in pushed.columns(prefix, push.changed) if pushed else ():
+                batch.put_known("records", columns)
+            for columns in pushed.columns(prefix, push.added) if pushed else ():
+                batch.put_new("records", columns)
+        for key in pushed.difference.gone if pushed else ():
             batch.delete("listeners", key)
-        for key, value in difference.listeners:
+        for key, value in pushed.difference.listeners if pushed else ():
             batch.put("listeners", key, value)
 
     def _put_held(self, batch: Batch, prefix: bytes, until: Mapping[str, float]) -> None:

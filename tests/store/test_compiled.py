@@ -1,14 +1,16 @@
 """The compiled entries stay what the tables say, however they got there."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from meshdns.inventory.record import NameRecord, Port, Table
-from meshdns.store import anew as anew_module
+from meshdns.inventory.body import Bodies, bodies_of
+from meshdns.inventory.record import NameRecord, Origin, Port, Table
+from meshdns.store import schema
 from meshdns.store import writer as writer_module
 from meshdns.store.writer import Writer
 from meshdns.zone.entries import Rules
@@ -47,18 +49,24 @@ RULE_SETS = st.sampled_from([RULES, Rules(("c.mesh", "mesh", "example"), RULES.r
 
 
 @pytest.mark.parametrize("anew", [writer_module.ANEW, -1.0, 1e9], ids=["as built", "always anew", "never anew"])
-@given(steps=st.lists(CHANGES, min_size=1, max_size=8), rules=RULE_SETS)
+@given(steps=st.lists(CHANGES, min_size=1, max_size=8), rules=RULE_SETS, at_hand=st.booleans())
 @settings(
     max_examples=scale(400),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_any_sequence_of_pushes_gives_the_entries_of_the_last_tables(
-    monkeypatch: pytest.MonkeyPatch, anew: float, steps: list[tuple[str, list[tuple[NameRecord, bool]]]], rules: Rules
+    monkeypatch: pytest.MonkeyPatch,
+    anew: float,
+    steps: list[tuple[str, list[tuple[NameRecord, bool]]]],
+    rules: Rules,
+    at_hand: bool,
 ) -> None:
+    """at_hand: whether sources hold their tables as octets, and the last one while the next is compared with it."""
     monkeypatch.setattr(writer_module, "ANEW", anew)
-    monkeypatch.setattr(anew_module, "_CHUNK", 2)
+    monkeypatch.setattr(schema, "_CHUNK", 2)
     tables: dict[str, Table] = {}
+    kept = []
     with tempfile.TemporaryDirectory() as directory:
         writer = Writer(Path(directory) / "store", rules=rules, sources=list(LENIENT))
         try:
@@ -68,7 +76,10 @@ def test_any_sequence_of_pushes_gives_the_entries_of_the_last_tables(
                     records.pop(each.name.lower(), None)
                     records |= {each.name.lower(): each} if put else {}
                 tables[source] = table(*records.values(), lenient=LENIENT[source])
-                writer.apply(source, tables[source])
+                if at_hand:
+                    bodies = Bodies(bodies_of(tables[source].records), Origin(source))
+                    kept.append(replace(tables[source], records=bodies))
+                writer.apply(source, kept[-1] if at_hand else tables[source])
                 ranked = [tables[each] for each in LENIENT if each in tables]
                 assert database(writer, "zone") == zone_of(ranked, rules, list(tables))
                 assert_digest(writer)

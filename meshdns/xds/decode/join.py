@@ -11,6 +11,7 @@ from meshdns.inventory.body import (
     Bodies,
     addresses_in,
     bodies_of,
+    compared,
     encode_tail,
     unpacked,
 )
@@ -24,6 +25,8 @@ _SERVICE_PORT = re.compile(r"_svc_([0-9]{1,5})\Z")
 _SHOWN = 5
 _V4 = 8
 """Digits of an IPv4 address in a body."""
+_ENDS = b'" '
+"""What stands behind an address in a body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +198,11 @@ def _without_listener(
 
 def _moved(records: Bodies, before: Mapping[str, NameRecord]) -> Iterable[str]:
     """Name what went from one pool of VIPs to another: a name that two resources claim changes its ports too."""
-    known = bodies_of(before)
-    for key, body in records.octets.items():
-        old = known.get(key)
-        if old is None or old == body:
+    for key, old, body in compared(bodies_of(before), records.octets):
+        if old is None:
+            continue
+        at = len(key) + 5  # where addresses begin: nearly all stay in one /8 of IPv4
+        if old[at : at + 2] == body[at : at + 2] and old[at + _V4] in _ENDS and body[at + _V4] in _ENDS:
             continue
         was, now = addresses_in(old), addresses_in(body)
         if was == now or _pool(was) == _pool(now):
