@@ -5,20 +5,19 @@ it, and every client gets an answer: the true one, one past its time, or SERVFAI
 """
 
 import asyncio
-import logging
 import secrets
 import time
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from meshdns.upstream.asker import Answered, Asked, Asker, Unanswered
-from meshdns.upstream.cache import PREFETCH_HITS, PREFETCH_SHARE, Cache, Entry, Failure, cache_key
+from meshdns.upstream.asker import Asker
+from meshdns.upstream.cache import PREFETCH_HITS, PREFETCH_SHARE, Cache, Entry, cache_key
 from meshdns.upstream.checking import TtlLimits
+from meshdns.upstream.course import Answered, Outcome, Unanswered
 from meshdns.upstream.exchange import Datagrams
-from meshdns.upstream.line import Line
-from meshdns.upstream.outstanding import Outstanding, registered_suffix
 from meshdns.upstream.peer import ForwardZone
+from meshdns.upstream.questions import CROWDED, ENDING, Question, Questions, Waiter
 from meshdns.upstream.replying import (
     EDE_NETWORK_ERROR,
     EDE_NO_REACHABLE_AUTHORITY,
@@ -44,20 +43,6 @@ from meshdns.wire.reply import (
     build_reply,
 )
 
-log = logging.getLogger(__name__)
-
-STALE_AFTER = 1.8
-"""Seconds that a client waits for a fresh answer when one past its time is at hand (RFC 8767 §5)."""
-
-WAITING = 8_000
-"""Clients that wait at once; there are fewer questions than clients, many of them ask the same."""
-
-BEGINNINGS = 8
-"""Questions that begin to be asked in one turn of the event loop: some milliseconds of work in all."""
-
-LINE_TIME = 1.0
-"""Seconds in line after which a question is not begun any more: its client is about to ask again or to give up."""
-
 SOCKETS = 6_000
 """UDP sockets that wait at once, unless the process may have fewer."""
 
@@ -68,13 +53,10 @@ _DS = 43
 
 NOT_FORWARDED = Ede(EDE_NOT_AUTHORITATIVE, "no upstream is configured for this name")
 NO_RECURSION = Ede(EDE_NOT_AUTHORITATIVE, "not a name of this mesh, and RD is not set")
-CROWDED = Ede(EDE_OTHER, "too many questions wait for upstreams")
 CIRCLE = Ede(EDE_OTHER, "this question came back: upstreams forward in a circle")
-ENDING = Ede(EDE_OTHER, "this server is ending")
 
 _RANDOM = secrets.SystemRandom()
 
-Send = Callable[[bytes], None]
 OursOf = Callable[[bytes, int], Ours | None]
 
 
@@ -94,54 +76,6 @@ class Counts:
     crowded: int = 0
     """Clients refused because too much waited."""
     flushed: int = 0
-
-
-class Waiter:
-    """One client that waits. Whoever took its query says how it is answered; the reply may be there already."""
-
-    __slots__ = ("_reply", "_send", "limit", "options", "query")
-
-    def __init__(self, query: Query, limit: int, options: bytes) -> None:
-        self.query = query
-        self.limit = limit
-        self.options = options
-        self._send: Send | None = None
-        self._reply: bytes | None = None
-
-    def deliver_to(self, send: Send) -> None:
-        """Hand the reply to *send* when it is there, once."""
-        if self._reply is not None:
-            send(self._reply)
-        else:
-            self._send = send
-
-    def answer(self, reply: bytes) -> None:
-        """Give the reply."""
-        # Let go of who sends, who holds us: garbage in circles stops the process for as long as it takes to find it.
-        send, self._send = self._send, None
-        if send is not None:
-            send(reply)
-        else:
-            self._reply = reply
-
-
-@dataclass(eq=False, slots=True)
-class _Question:
-    """One question that is being asked, and who waits for it.
-
-    stale: what stands in when nobody answers. came: when it did, by the forwarder's clock.
-    """
-
-    key: bytes
-    asked: Asked
-    zone: ForwardZone
-    place: tuple[bytes, bytes]
-    stale: Entry | None
-    came: float
-    waiters: list[Waiter] = field(default_factory=list)
-    task: asyncio.Task[None] | None = None
-    timer: asyncio.TimerHandle | None = None
-    told_stale: bool = False
 
 
 class Forwarder:
@@ -181,16 +115,7 @@ class Forwarder:
             suspected=self._tender.suspected,
             recovered=self._tender.recovered,
         )
-        self._questions: dict[bytes, _Question] = {}
-        self._outstanding: Outstanding[_Question] = Outstanding()
-        self._line: Line[_Question] = Line()
-        self._room = BEGINNINGS
-        self._turning = False
-        self.door: Hashable = None
-        """Where the queries come from that are answered next: whoever hands them over says it."""
-        self._waiting = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._ending = False
+        self._questions = Questions(self._asker, clock, self._settle, self._tell_stale)
 
     # ---- life
 
@@ -207,14 +132,20 @@ class Forwarder:
 
     def close(self) -> None:
         """Answer everybody who waits by what is at hand; nothing goes to others any more."""
-        self._ending = True
-        for question in list(self._questions.values()):
-            self._settle(question, Unanswered(SERVFAIL, ENDING.text, False))
-        for task in self._tasks:
-            task.cancel()
+        self._questions.close()
         self._tender.close()
+        self._asker.close()
 
     # ---- answering
+
+    @property
+    def door(self) -> Hashable:
+        """Where the queries come from that are answered next: whoever hands them over says it."""
+        return self._questions.door
+
+    @door.setter
+    def door(self, door: Hashable) -> None:
+        self._questions.door = door
 
     def answer(self, query: Query, limit: int, options: bytes = b"") -> bytes | Waiter:
         """Give the reply to *query*, which is for no name of ours, or somebody who will.
@@ -254,9 +185,7 @@ class Forwarder:
     def _miss(self, query: Query, limit: int, options: bytes, key: bytes, stale: Entry | None) -> bytes | Waiter:
         if query.qtype in _META:
             return self._refuse(query, limit, options, FORMERR if query.qtype in (0, 41) else REFUSED, None)
-        if self._tender.came_back(query.name):
-            return self._refuse(query, limit, options, SERVFAIL, CIRCLE)
-        if query.id + query.question in self._asker.sent:
+        if self._tender.came_back(query.name) or query.id + query.question in self._asker.sent:
             return self._refuse(query, limit, options, SERVFAIL, CIRCLE)
         if self._special is not None and not is_circle_name(query.name):
             special = self._special.answer(query.name, query.qtype)
@@ -281,33 +210,30 @@ class Forwarder:
                 return reply
         if question is not None:
             self.counts.joined += 1
-            return self._wait(question, query, limit, options)
-        if failure is not None:
-            return self._refuse(query, limit, options, failure.rcode, _no_answer(failure))
-        zone = self._zone_of(query.name, query.qtype)
-        if zone is None:
-            return self._refuse(query, limit, options, REFUSED, NOT_FORWARDED)
-        question = self._begin(key, zone, stale)
-        if question is None:
-            self.counts.crowded += 1
-            reply = None if stale is None else self._stale(stale, query, limit, options)
-            return reply or self._refuse(query, limit, options, SERVFAIL, ENDING if self._ending else CROWDED)
-        return self._wait(question, query, limit, options)
+        elif failure is not None:
+            ede = Ede(EDE_NO_REACHABLE_AUTHORITY, failure.reason)
+            return self._refuse(query, limit, options, failure.rcode, ede)
+        else:
+            zone = self._zone_of(query.name, query.qtype)
+            if zone is None:
+                return self._refuse(query, limit, options, REFUSED, NOT_FORWARDED)
+            if self._questions.why_not() is None:
+                question = self._questions.begin(key, zone, stale)
+        waiter = None if question is None else self._questions.wait(question, query, limit, options)
+        return waiter or self._turn_away(query, limit, options, stale if question is None else None)
+
+    def _turn_away(self, query: Query, limit: int, options: bytes, stale: Entry | None) -> bytes:
+        """Give the reply to whose question is too much, from *stale* if that is at hand."""
+        self.counts.crowded += 1
+        reply = None if stale is None else self._stale(stale, query, limit, options)
+        why = self._questions.why_not() or CROWDED
+        return reply or self._refuse(query, limit, options, SERVFAIL, Ede(EDE_OTHER, why.reason))
 
     def _zone_of(self, name: bytes, qtype: int) -> ForwardZone | None:
         zone = self._zones.of(name)
         if qtype == _DS and zone is not None and zone.apex == name and len(name) > 1:
             return self._zones.of(name[1 + name[0] :]) or zone  # what is said of a delegation, its parent says
         return zone
-
-    def _wait(self, question: _Question, query: Query, limit: int, options: bytes) -> bytes | Waiter:
-        if self._waiting >= WAITING:
-            self.counts.crowded += 1
-            return self._refuse(query, limit, options, SERVFAIL, CROWDED)
-        waiter = Waiter(query, limit, options)
-        question.waiters.append(waiter)
-        self._waiting += 1
-        return waiter
 
     def _refuse(self, query: Query, limit: int, options: bytes, rcode: int, ede: Ede | None) -> bytes:
         return build_reply(query, rcode, limit=limit, ede=ede, options=options, recursion=True)
@@ -323,116 +249,46 @@ class Forwarder:
 
     # ---- asking
 
-    def _begin(self, key: bytes, zone: ForwardZone, stale: Entry | None) -> _Question | None:
-        """Ask the question of *key*, now or when its turn comes; None when too many are being asked."""
-        if self._ending or self._line.is_full(self.door):
-            return None
-        flags = key[-1]
-        asked = Asked(key[:-1], bool(flags & 1), bool(flags & 2))
-        place = (zone.apex, registered_suffix(asked.name))
-        question = _Question(key, asked, zone, place, stale, self._clock())
-        if self._line or not self._room:
-            if not self._line.join(question, self.door, place):
-                return None
-        elif not self._start(question):
-            return None
-        self._questions[key] = question
-        loop = asyncio.get_running_loop()
-        if not self._turning:
-            self._turning = True
-            loop.call_soon(self._turn)
-        if stale is not None:
-            question.timer = loop.call_later(STALE_AFTER, self._tell_stale, question)
-        return question
-
-    def _turn(self) -> None:
-        """Begin the questions whose turn it is, a few in one turn of the event loop."""
-        self._room = BEGINNINGS
-        while self._line and self._room:
-            question = self._line.next()
-            if self._questions.get(question.key) is not question:  # answered meanwhile by what was at hand
-                continue
-            late = self._clock() - question.came > LINE_TIME
-            if late or not self._start(question):
-                self.counts.crowded += len(question.waiters)
-                self._settle(question, Unanswered(SERVFAIL, CROWDED.text, False))
-        self._turning = self._room < BEGINNINGS
-        if self._turning:
-            asyncio.get_running_loop().call_soon(self._turn)
-
-    def _start(self, question: _Question) -> bool:
-        """Begin to ask *question*; False when too many are being asked."""
-        admitted, given_up = self._outstanding.admit(question, question.place, self._clock())
-        if not admitted:
-            return False
-        if given_up is not None:
-            self._settle(given_up, Unanswered(SERVFAIL, CROWDED.text, False))
-        self._room -= 1
-        question.task = asyncio.get_running_loop().create_task(self._ask(question))
-        self._tasks.add(question.task)
-        question.task.add_done_callback(self._tasks.discard)
-        return True
-
-    async def _ask(self, question: _Question) -> None:
-        try:
-            outcome = await self._asker.ask(question.asked, question.zone.peers)
-        except asyncio.CancelledError:
-            raise
-        except Exception:  # a fault of ours must cost one question, not the service; it is logged
-            log.exception("no answer to the question %s", question.asked.question.hex())
-            outcome = Unanswered(SERVFAIL, "internal fault", False)
-        self._settle(question, outcome)
-
-    def _settle(self, question: _Question, outcome: Answered | Unanswered) -> None:
-        """Keep *outcome*, and tell it to who waits."""
-        if self._questions.get(question.key) is not question:
-            return
-        del self._questions[question.key]
-        self._outstanding.release(question, question.place)
-        if question.timer is not None:
-            question.timer.cancel()
-        if question.task is not None and question.task is not asyncio.current_task():
-            question.task.cancel()
-        waiters, question.waiters = question.waiters, []
-        self._waiting -= len(waiters)
+    def _settle(self, question: Question, outcome: Outcome, waiters: list[Waiter]) -> None:
+        """Keep *outcome*, and tell it to who waited."""
         if isinstance(outcome, Answered):
-            entry = Entry(
-                outcome.checked, server=str(outcome.peer.server), authentic=outcome.authentic, now=self._clock()
-            )
+            entry = Entry(outcome.checked, server=outcome.peer.name, authentic=outcome.authentic, now=self._clock())
             self._cache.put(question.key, entry)
             for waiter in waiters:
                 reply = self._from(entry, entry.body, waiter.query, waiter.limit, options=waiter.options)
                 waiter.answer(reply or self._refuse(waiter.query, waiter.limit, waiter.options, SERVFAIL, None))
             return
-        if outcome.reason not in (CROWDED.text, ENDING.text):
+        if outcome is CROWDED:
+            self.counts.crowded += len(waiters)
+        elif outcome is not ENDING:
             self.counts.failed += 1
-            self._cache.fail(question.key, outcome.rcode, _reason(outcome))
+            self._cache.fail(question.key, outcome.rcode, outcome.reason)
         if question.stale is not None:
             question.stale.renewing = False
-        ede = Ede(EDE_NETWORK_ERROR if outcome.network else EDE_NO_REACHABLE_AUTHORITY, _reason(outcome))
-        for waiter in waiters:
-            reply = None
-            if question.stale is not None:
-                reply = self._stale(question.stale, waiter.query, waiter.limit, waiter.options)
-            waiter.answer(reply or self._refuse(waiter.query, waiter.limit, waiter.options, outcome.rcode, ede))
+        self._make_do(question, waiters, outcome)
 
-    def _tell_stale(self, question: _Question) -> None:
-        """Answer who waits by what is past its time; the question goes on for those to come."""
-        question.told_stale = True
-        waiters, question.waiters = question.waiters, []
-        self._waiting -= len(waiters)
+    def _tell_stale(self, question: Question, waiters: list[Waiter]) -> None:
+        """Answer who waited by what is past its time."""
+        self._make_do(question, waiters, None)
+
+    def _make_do(self, question: Question, waiters: list[Waiter], outcome: Unanswered | None) -> None:
+        """Answer *waiters* by what is past its time, or else by *outcome*."""
+        rcode, ede = SERVFAIL, None
+        if outcome is not None:
+            code = EDE_NETWORK_ERROR if outcome.network else EDE_NO_REACHABLE_AUTHORITY
+            rcode, ede = outcome.rcode, Ede(code, outcome.reason)
         for waiter in waiters:
             reply = None
             if question.stale is not None:
                 reply = self._stale(question.stale, waiter.query, waiter.limit, waiter.options)
-            waiter.answer(reply or self._refuse(waiter.query, waiter.limit, waiter.options, SERVFAIL, None))
+            waiter.answer(reply or self._refuse(waiter.query, waiter.limit, waiter.options, rcode, ede))
 
     def _renew(self, key: bytes, entry: Entry) -> None:
         """Ask again what is asked often, before its time is over."""
-        if not self._prefetch or entry.renewing or key in self._questions or self._cache.failure(key) is not None:
+        if not self._prefetch or entry.renewing or self._questions.get(key) or self._cache.failure(key) is not None:
             return
         zone = self._zone_of(key[:-5], int.from_bytes(key[-5:-3], "big"))
-        if zone is not None and self._begin(key, zone, entry) is not None:
+        if zone is not None and self._questions.begin(key, zone, entry) is not None:
             entry.renewing = True
             self.counts.prefetched += 1
 
@@ -473,11 +329,3 @@ class Forwarder:
             ],
             "without_servers": [zone.settings.zone for zone in self._zones if not zone.peers],
         }
-
-
-def _reason(outcome: Unanswered) -> str:
-    return outcome.reason
-
-
-def _no_answer(failure: Failure) -> Ede:
-    return Ede(EDE_NO_REACHABLE_AUTHORITY, failure.reason)

@@ -42,8 +42,13 @@ class Peer:
     last_error: str = ""
     suspect_wall: float | None = None
     """Unix time since which it is suspect."""
+    name: str = field(init=False)
+    """The server as text."""
     _plain_until: float = 0.0
     _same_case_until: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.name = str(self.server)
 
     def form(self, now: float, *, stream: bool) -> Form:
         """Give how it is asked at *now*; over a stream nobody else can answer, so the case is left."""

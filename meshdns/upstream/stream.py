@@ -224,7 +224,8 @@ class _Connection(asyncio.Protocol):
         accepts, answered = found
         if not answered.done() and accepts(message):
             self._doubted = False
-            answered.set_result(None)
+            if not answered.done():  # who heard the answer may have ended the wait for it
+                answered.set_result(None)
 
     def _rest(self) -> None:
         """Close now what is not to be used again, else later what is not used again."""

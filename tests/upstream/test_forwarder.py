@@ -15,9 +15,9 @@ import trustme
 
 from meshdns.upstream import forwarder as forwarder_module
 from meshdns.upstream import tending
-from meshdns.upstream.forwarder import BEGINNINGS, LINE_TIME
 from meshdns.upstream.line import PER_SUFFIX, Line
 from meshdns.upstream.outstanding import JOSTLE
+from meshdns.upstream.questions import BEGINNINGS, LINE_TIME
 from meshdns.upstream.selection import PATIENCE
 from meshdns.wire.query import parse_query
 from tests.scale import scale
@@ -250,7 +250,7 @@ async def test_a_dead_domain_does_not_keep_others_waiting() -> None:
 async def test_few_questions_begin_in_one_turn_and_doors_take_turns() -> None:
     room = 100
     async with upstream() as server, forwarding(server) as forwarder:
-        forwarder._line = Line(per_door=room)
+        forwarder._questions._line = Line(per_door=room)
         forwarder.door = "flooded"
         flood = [asyncio.create_task(ask(forwarder, f"www.flood{number}.example")) for number in range(2 * room)]
         await asyncio.sleep(0)
