@@ -1,23 +1,21 @@
 """Query bytes → reply bytes, from one store transaction; the fast path and the complete path give the same bytes.
 
-The fast path recognises what nearly every query looks like by looking ten header octets up in a table, and answers
-it by joining what is stored. It may only *accept* what it is sure of: a stored name is well-formed, so a query whose
-octets equal a stored name's, with exactly a type, a class and perhaps a bare OPT behind it, is well-formed too; before
-it denies anything it walks the name.
+The fast path recognises what nearly every query looks like (``usual``), and answers it by joining what is stored. It
+may only *accept* what it is sure of: a stored name is well-formed, so a query whose octets equal a stored name's, with
+exactly a type, a class and perhaps a bare OPT behind it, is well-formed too; before it denies anything it walks the
+name.
 """
 
 import logging
 import time
 from collections.abc import Callable, MutableSequence, Sequence
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from meshdns.wire.query import MAX_NAME, Edns, Query, parse_query
+from meshdns.resolver.usual import Endings, is_name, usual_headers
+from meshdns.wire.query import Edns, Query, parse_query
 from meshdns.wire.reply import (
-    AA,
-    AD,
     BADVERS,
-    CD,
     EDE_NOT_AUTHORITATIVE,
     EDE_NOT_READY,
     EDE_PROHIBITED,
@@ -26,19 +24,13 @@ from meshdns.wire.reply import (
     NOTIMP,
     NXDOMAIN,
     OPTION_KEEPALIVE,
-    QR,
     RA,
-    RD,
     REFUSED,
     SERVFAIL,
-    STREAM_MAXIMUM,
-    UDP_MAXIMUM,
-    UDP_MINIMUM,
     Ede,
     Later,
     Reply,
     build_reply,
-    opt_record,
     option,
     size_limit,
 )
@@ -67,8 +59,12 @@ class Count(IntEnum):
 
 
 MEMO = 4_096
-"""Replies about names that exist, denials of a type among them, remembered whole; when full, forgotten. They die with
-the push they came from."""
+"""Replies about names that exist, denials of a type among them, remembered whole. They die with the push they came
+from."""
+
+MISSES = 16 * MEMO
+"""Queries without a hit after which a full memo is forgotten. To fill it costs as much as it saves where more names are
+asked than it holds."""
 
 MEMO_QUERY = 300
 """Octets of a query whose reply is remembered; what is longer carries options, and nobody repeats it."""
@@ -133,9 +129,11 @@ class Resolver:
         self._keepalive = option(OPTION_KEEPALIVE, min(round(tcp_idle * 10), 0xFFFF).to_bytes(2, "big"))
         self._elsewhere = elsewhere
         self._recursion = elsewhere is not None
-        self._usual = _usual_headers(RA if elsewhere is not None else 0)
+        self._usual = usual_headers(RA if elsewhere is not None else 0)
         self._generation = -1
+        self._endings = (Endings(stream=False), Endings(stream=True))
         self._memo: dict[bytes, bytes] = {}
+        self._unknown = 0
         self._clock = clock
         self._passing: dict[bytes, bytes] = {}
         self._tick = 0
@@ -166,35 +164,39 @@ class Resolver:
                 self._memo.clear()
                 self._passing.clear()
             memo = {} if stream else self._memo
+            room = not stream and len(memo) + len(queries) <= MEMO
+            endings = self._endings[stream]
             passing = {} if stream else self._still_passing()
-            remembered = repeated = 0
+            remembered = repeated = unknown = 0
             get, usual = transaction.get, self._usual_answer
             for query in queries:
-                known = memo.get(query[2:])
+                rest = query[2:]
+                known = memo.get(rest)
                 if known is None and passing:
-                    known = passing.get(query[2:])
+                    known = passing.get(rest)
                     repeated += known is not None
                 if known is not None:
                     replies.append(query[:2] + known)
                     remembered += 1
                     continue
+                unknown += 1
                 try:
-                    reply = usual(query, get, stream=stream)
+                    reply = usual(query, get, endings)
                     if reply is None:
                         reply = self._answer(query, get, stream=stream)
                 except Exception:  # a fault of ours must cost one query, not the service; it is logged with its packet
                     log.exception("no answer to the query %s", query[:512].hex())
                     reply = self._failure(query, stream=stream)
-                if reply is None:
-                    counters[Count.DROPPED] += 1
-                elif not isinstance(reply, bytes):
-                    reply = _Counted(reply, self._count)
-                elif not reply[3] & 15 and reply[2] & 6 == 4 and len(query) < MEMO_QUERY:
+                if not isinstance(reply, bytes):
+                    if reply is None:
+                        counters[Count.DROPPED] += 1
+                    else:
+                        reply = _Counted(reply, self._count)
+                elif not reply[3] & 15 and reply[2] & 6 == 4:
                     # Only what we say ourselves (AA) of a name that exists stays as it is until the next push.
                     remembered += 1
-                    if len(memo) >= MEMO:
-                        memo.clear()
-                    memo[query[2:]] = reply[2:]
+                    if room and len(query) < MEMO_QUERY:
+                        memo[rest] = reply[2:]
                 else:
                     self._count(reply)
                     if self._elsewhere is not None and not stream:
@@ -202,9 +204,18 @@ class Resolver:
                 replies.append(reply)
             counters[Count.NOERROR] += remembered
             self.repeated += repeated
+            if not room and not stream:
+                self._remember_others(unknown)
         finally:
             transaction.abort()
         return replies
+
+    def _remember_others(self, unknown: int) -> None:
+        """Begin anew with what is remembered when it proves not to be what is asked. unknown: queries without a hit."""
+        self._unknown += unknown
+        if self._unknown >= MISSES:
+            self._unknown = 0
+            self._memo.clear()
 
     def forget(self) -> None:
         """Forget what others said: it is to be asked anew."""
@@ -254,41 +265,33 @@ class Resolver:
         self._counters[Count.REFUSED] += 1
         return build_reply(parsed, REFUSED, limit=size_limit(parsed.edns, stream=stream), ede=PROHIBITED)
 
-    def _usual_answer(self, query: bytes, get: Get, *, stream: bool) -> Reply:
+    def _usual_answer(self, query: bytes, get: Get, endings: Endings) -> Reply:
         """Give the reply to a usual query, or None: take the complete path."""
         usual = self._usual.get(query[2:12])
         if usual is None:
             return None
-        end = query.find(0, QUESTION_OFFSET) + 1
-        if not end or query[end + 2 : end + 4] != _IN:
+        last, behind, further, positive, additional, nodata, nxdomain = usual
+        ending = endings[query[last:]]
+        if ending is None:
             return None
-        tail, limit = b"", UDP_MINIMUM
-        opt = query[end + 4 :]
-        if usual.has_opt:
-            bare = _BARE_OPTS.get(opt[5:])
-            if bare is None or opt[:3] != b"\0\0\x29":
-                return None
-            tail, limit = bare, min(max(opt[3] << 8 | opt[4], UDP_MINIMUM), UDP_MAXIMUM)
-        elif opt:
-            return None
-        if stream:
-            limit = STREAM_MAXIMUM
-        name = query[QUESTION_OFFSET:end].lower()
-        stored = get(name + query[end : end + 2])
+        tail, limit = ending
+        key = query[QUESTION_OFFSET:behind].lower()
+        stored = get(key) if key else None
         if stored is not None:
-            if end + 2 + len(stored) + len(tail) > limit:
+            if len(query) - 2 + len(stored) > limit:
                 return None
-            return b"".join(
-                (query[:2], usual.positive, stored[:2], usual.additional, query[12 : end + 4], stored[2:], tail)
-            )
-        if not _is_name(query, end) or query[end : end + 2] in _TRANSFERS:
+            return b"".join((query[:2], positive, stored[:2], additional, query[12:further], stored[2:], tail))
+        end = len(query) + behind - 2
+        if not is_name(query, end):
             return None
+        name = query[QUESTION_OFFSET:end].lower()
         answer = lookup_further(get, Question(name, query[end] << 8 | query[end + 1]), self._zones)
         if answer.found is _NODATA:
-            head = usual.nodata
+            head = nodata
         elif answer.found is _NXDOMAIN:
-            head = usual.nxdomain
+            head = nxdomain
         elif answer.found is _NOT_OURS and self._elsewhere is not None:
+            opt = query[further:] if further else b""
             edns = Edns(opt[3] << 8 | opt[4], 0, bool(opt[7]), ()) if opt else None
             flags, qtype = query[2] << 8 | query[3], query[end] << 8 | query[end + 1]
             asked = Query(query[:2], flags, name, query[QUESTION_OFFSET : end + 4], qtype, IN, edns, None)
@@ -387,63 +390,7 @@ class _Counted:
         self._reply.deliver_to(counted)
 
 
-class _Usual(NamedTuple):
-    """What a usual query's header says, and what its replies' begin with behind the id.
-
-    positive: flags and QDCOUNT. additional: NSCOUNT and ARCOUNT of a positive reply. nodata, nxdomain: flags and all
-    counts of a denial, which has an SOA and no answer.
-    """
-
-    has_opt: bool
-    positive: bytes
-    additional: bytes
-    nodata: bytes
-    nxdomain: bytes
-
-
-def _usual_headers(available: int) -> dict[bytes, _Usual]:
-    """Give the ten header octets after the id of usual queries → their replies'.
-
-    Usual: QUERY, one question, any RD, AD and CD, no other flag, nothing but perhaps one additional record. available:
-    RA of the replies, or 0.
-    """
-    usual = {}
-    for rd in (0, RD):
-        for ad in (0, AD):
-            for cd in (0, CD):
-                for additional in (b"\0\0", b"\0\1"):
-                    flags = QR | AA | rd | cd | available
-                    usual[(rd | ad | cd).to_bytes(2, "big") + b"\0\1\0\0\0\0" + additional] = _Usual(
-                        additional != b"\0\0",
-                        flags.to_bytes(2, "big") + b"\0\1",
-                        b"\0\0" + additional,
-                        flags.to_bytes(2, "big") + b"\0\1\0\0\0\1" + additional,
-                        (flags | NXDOMAIN).to_bytes(2, "big") + b"\0\1\0\0\0\1" + additional,
-                    )
-    return usual
-
-
-def _bare_opts() -> dict[bytes, bytes]:
-    """Give what follows the size in an OPT without options → the OPT of the reply."""
-    return {
-        bytes((0, 0, 0x80 if dnssec_ok else 0, 0, 0, 0)): opt_record(Edns(0, 0, dnssec_ok, ()), NOERROR)
-        for dnssec_ok in (False, True)
-    }
-
-
-_BARE_OPTS = _bare_opts()
 _NODATA, _NXDOMAIN, _NOT_OURS = Found.NODATA, Found.NXDOMAIN, Found.NOT_OURS
-_IN = b"\0\1"
 _BARE_OPT = b"\0\0\0\0\0\1"
 """Counts of a reply that has an OPT and nothing else."""
 _TRANSFERS = tuple(qtype.to_bytes(2, "big") for qtype in (AXFR, IXFR))
-
-
-def _is_name(query: bytes, end: int) -> bool:
-    """Tell whether the octets of *query* from the question's start to *end* are one name of at most 255 octets."""
-    at = QUESTION_OFFSET
-    while (length := query[at]) and length <= 63:
-        at += 1 + length
-        if at >= end:
-            return False
-    return at == end - 1 and not length and end - QUESTION_OFFSET <= MAX_NAME

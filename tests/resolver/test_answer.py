@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshdns.resolver.answer import COUNTS, Count, Resolver
+from meshdns.resolver.usual import ENDINGS
 from meshdns.wire.name import to_wire
 from meshdns.zone.lookup import Zones
 from tests.wire.packets import OPT, SEEDS, opt, option, query
@@ -272,9 +273,37 @@ def test_the_fast_path_gives_the_bytes_of_the_complete_path(
     for each in (message, message[:at] + mutation + message[at + len(mutation) :]):
         both = resolver()
         get = Store().get
-        fast = both._usual_answer(each, get, stream=stream)
+        fast = both._usual_answer(each, get, both._endings[stream])
         if fast is not None:
             assert fast == both._answer(each, get, stream=stream)
+
+
+@pytest.mark.parametrize("key", [b"", *Store().database])
+@pytest.mark.parametrize("between", [b"", b"\0", b"\0\1", b"\0\0\1", b"\1\0", b"\1\1"], ids=bytes.hex)
+def test_what_is_stored_for_others_than_clients_is_no_answer(key: bytes, between: bytes) -> None:
+    """A query may have any octets in the place of a name: those of a mark, or none (no key of LMDB)."""
+    store = Store()
+
+    def get(key: bytes) -> bytes | None:
+        assert key
+        return store.get(key)
+
+    both = resolver()
+    for extra in (b"", OPT):
+        for qclass in (b"\0\1", b"\0\1\0\1"):
+            message = b"\x12\x34\1\0\0\1\0\0\0\0\0" + bytes((len(extra) and 1,)) + key + between + qclass + extra
+            fast = both._usual_answer(message, get, both._endings[False])
+            if fast is not None:
+                assert fast == both._answer(message, get, stream=False)
+
+
+def test_the_endings_that_are_remembered_are_bounded() -> None:
+    asked = resolver()
+    for size in range(3 * ENDINGS):
+        for name in ("web.mesh", "dual.mesh"):
+            asked.answer_now(named(name, extra=opt(size), additional=1))
+        assert len(asked._endings[False]) <= ENDINGS
+    assert not asked._endings[True]
 
 
 def test_the_fast_path_takes_the_usual_queries() -> None:
@@ -285,7 +314,8 @@ def test_the_fast_path_takes_the_usual_queries() -> None:
         named("web.mesh", 28),
         named("nosuch.mesh", 65, **WITH_OPT),
     ):
-        assert resolver()._usual_answer(message, Store().get, stream=False) is not None
+        took = resolver()
+        assert took._usual_answer(message, Store().get, took._endings[False]) is not None
 
 
 def test_a_batch_is_answered_from_one_transaction() -> None:

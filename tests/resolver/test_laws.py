@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshdns.resolver import answer
 from meshdns.resolver.answer import COUNTS, MEMO, Resolver
 from meshdns.zone.lookup import Zones
 from tests.resolver.test_answer import NAMES, OPTS, Store, named
@@ -121,6 +122,25 @@ def test_what_is_remembered_is_bounded_and_no_denial_enters() -> None:
     resolver = fresh()
     resolver.answer_batch([named(f"n{number}.nosuch.mesh", 28) for number in range(500)])
     assert not resolver._memo
+
+
+def test_what_is_remembered_gives_way_to_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at once: where more names are asked than are remembered, to remember others all the time saves nothing."""
+    monkeypatch.setattr(answer, "MEMO", 256)
+    monkeypatch.setattr(answer, "MISSES", 2_048)
+    resolver = fresh()
+    for start in range(0, 256, 64):
+        resolver.answer_batch([named(f"n{number}.wild.mesh") for number in range(start, start + 64)])
+    hot = [named(f"m{number}.wild.mesh") for number in range(64)]
+    resolver.answer_batch(hot)
+    assert not any(query[2:] in resolver._memo for query in hot)
+    for _ in range(2_048 // len(hot)):
+        resolver.answer_batch(hot)
+    assert all(query[2:] in resolver._memo for query in hot)
+    remembered = dict(resolver._memo)
+    for _ in range(2_048 // len(hot)):  # hits do not drive out
+        resolver.answer_batch(hot)
+    assert resolver._memo == remembered
 
 
 def test_memory_does_not_grow_with_the_names_asked() -> None:
