@@ -37,8 +37,8 @@ ONLY_LONG = pytest.mark.skipif(not LONG, reason="in the long run")
 LISTENERS = ["auto", pytest.param("portable", marks=ONLY_LONG)]
 """How UDP is moved: what is told must not depend on it."""
 
-SOON = "tcp: {idle: 3s, message: 2s}\n"
-"""The probe waits for the end of idle connections; one run of it is enough to see that of the defaults."""
+SOON = "drain: 0s\ntcp: {idle: 3s, message: 2s}\n"
+"""The probe waits for the end of idle connections; one run of it, in the long run, sees that of the defaults."""
 
 WITHOUT_IPV6 = pytest.mark.skipif(not IPV6, reason="this machine has no IPv6")
 
@@ -47,7 +47,7 @@ WITHOUT_IPV6 = pytest.mark.skipif(not IPV6, reason="this machine has no IPv6")
 @pytest.mark.parametrize(
     ("listen", "asked", "settings"),
     [
-        ("127.0.0.1:0", "127.0.0.1", ""),
+        ("127.0.0.1:0", "127.0.0.1", "" if LONG else SOON),
         ("127.0.0.1:0", "127.0.0.1", f"{SOON}listener: portable\n"),
         ("0.0.0.0:0", "127.0.0.2", SOON),
         ("0.0.0.0:0", "127.0.0.2", f"{SOON}listener: portable\n"),
@@ -65,7 +65,7 @@ def test_every_check_of_the_wire_probe_passes(tmp_path: Path, listen: str, asked
 
 @pytest.fixture
 def probed(tmp_path: Path) -> Iterator[Serving]:
-    with serving(tmp_path, f'listen: ["127.0.0.1:0"]\n{SOURCE}') as server:
+    with serving(tmp_path, f'listen: ["127.0.0.1:0"]\ndrain: 0s\n{SOURCE}') as server:
         yield server
 
 
@@ -88,7 +88,7 @@ def test_hostile_packets_neither_crash_nor_get_malformed_replies(probed: Serving
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mode", ["idle", "slow", "noread", "churn", "halfmsg"])
 def test_abuse_over_tcp_costs_honest_clients_nothing(probed: Serving, mode: str) -> None:
-    seconds = "20" if LONG else "4"
+    seconds = "20" if LONG else "3"
     said = run(
         "tcpabuse.py", "--port", str(probed.port), "--mode", mode, "--n", "500", "--secs", seconds,
         "--pid", str(probed.process.pid), timeout=250,
