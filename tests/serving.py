@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 READY = re.compile(r"^ready listen=(\S+) names=(\d+)$", re.MULTILINE)
-PATIENCE = 20.0
+PATIENCE = 40.0
 """Seconds; a start takes a fraction of one, on a busy machine a few."""
 
 

@@ -18,7 +18,7 @@ from meshdns.processes.status import Status, read_status
 
 T = TypeVar("T")
 
-PATIENCE = 20.0
+PATIENCE = 40.0
 READY = re.compile(r"^ready listen=(\S+) names=(\d+)$", re.MULTILINE)
 
 

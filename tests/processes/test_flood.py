@@ -63,7 +63,7 @@ def becomes_visible(instance: Serving, records: Path) -> float:
     ("kind", "silent"),
     [
         ("mesh", False),
-        ("garbage", False),
+        pytest.param("garbage", False, marks=pytest.mark.skipif(not LONG, reason="in the long run")),
         ("external", False),
         pytest.param("domain", False, marks=pytest.mark.skipif(not LONG, reason="in the long run")),
         pytest.param("external", True, marks=pytest.mark.skipif(not LONG, reason="in the long run")),
@@ -145,7 +145,7 @@ BUFFER = 0.05 if LONG else 0.1
 @pytest.mark.timeout(120)
 def test_the_kernel_keeps_no_more_than_is_answered_in_a_moment(tmp_path: Path, binary: Path) -> None:
     (tmp_path / "records.yaml").write_text(json.dumps({"ttl": 30, "records": RECORDS}))
-    settings = 'listen: ["127.0.0.1:0"]\nsources: [{name: records, type: file, path: records.yaml}]\n'
+    settings = 'listen: ["127.0.0.1:0"]\ndrain: 0s\nsources: [{name: records, type: file, path: records.yaml}]\n'
     with serving(tmp_path, settings) as instance:
         (pid,) = responders(instance)
         used = cpu([pid])

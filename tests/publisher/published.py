@@ -23,7 +23,7 @@ from meshdns.publisher.server import SERVICE
 from meshdns.publisher.session import Protocol
 from tests.publisher.meshes import settings, written
 
-PATIENCE = 20.0
+PATIENCE = 40.0
 
 
 @dataclass
