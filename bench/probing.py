@@ -22,6 +22,9 @@ LATE_MS = 10
 MIXED = 100_000
 """Queries that are asked in turn, chosen at random once."""
 
+OUTSTANDING = "2"
+"""Seconds that the prober waits for what it sent last."""
+
 GENERATIONS = 128
 """So many tables the prober can tell apart by their addresses."""
 
@@ -33,6 +36,8 @@ class Seen:
     lost: queries without an answer. wrong: answers that are not the right one. late: those over 10 ms; late_sent: those
     that took so long from sending until the reply had reached our socket. stale: answers of an older table after one of
     a newer. behind: µs of the longest delay of a sending. first: generation → CLOCK_MONOTONIC of its first answer.
+    calm: µs of each query that no stall of a core was near; held: how many others there were. Both only where a core is
+    watched, and without the first 50 ms.
     """
 
     sent: int
@@ -48,6 +53,8 @@ class Seen:
     max: float
     behind: float
     first: Mapping[int, float]
+    calm: Sequence[float] = ()
+    held: int = 0
 
 
 def build_prober(directory: Path) -> Path:
@@ -89,9 +96,16 @@ class Probing:
 
 
 @contextmanager
-def probing(prober: Path, port: int, queries: Path, seconds: float, *, rate: float = RATE) -> Iterator[Probing]:
-    """Ask 127.0.0.1 at *port* for at most *seconds*; the prober is gone when the block ends."""
+def probing(
+    prober: Path, port: int, queries: Path, seconds: float, *, rate: float = RATE, watched: int | None = None
+) -> Iterator[Probing]:
+    """Ask 127.0.0.1 at *port* for at most *seconds*; the prober is gone when the block ends.
+
+    watched: a core, the server's, whose stalls are to be known.
+    """
     command = [str(word) for word in (prober, port, f"{rate:g}", f"{seconds:g}", queries)]
+    if watched is not None:
+        command += [OUTSTANDING, str(watched)]
     with on_core(LOAD_CORE):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -103,9 +117,11 @@ def probing(prober: Path, port: int, queries: Path, seconds: float, *, rate: flo
         process.stdout.close()
 
 
-def probe(prober: Path, port: int, queries: Path, seconds: float, *, rate: float = RATE) -> Seen:
+def probe(
+    prober: Path, port: int, queries: Path, seconds: float, *, rate: float = RATE, watched: int | None = None
+) -> Seen:
     """Ask for *seconds* and give what was seen. Raises RuntimeError when an answer was wrong, or none came."""
-    with probing(prober, port, queries, seconds, rate=rate) as at_work:
+    with probing(prober, port, queries, seconds, rate=rate, watched=watched) as at_work:
         seen = at_work.read()
     if seen.wrong or seen.lost == seen.sent:
         raise RuntimeError(f"{seen.wrong} wrong answers and {seen.lost} lost of {seen.sent} queries")

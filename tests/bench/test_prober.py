@@ -1,5 +1,6 @@
 """The open-loop prober against a server that loses, delays, and lies."""
 
+import os
 import socket
 import threading
 import time
@@ -95,6 +96,21 @@ def test_time_counts_from_when_a_query_was_due(prober: Path, tmp_path: Path) -> 
     assert seen.late_sent >= 50
     assert seen.max >= 300_000
     assert seen.p50 < seen.p90 < seen.p99 <= seen.p999 <= seen.max
+
+
+def test_where_a_core_is_watched_every_query_is_calm_or_held(prober: Path, tmp_path: Path) -> None:
+    """But those of the first 50 ms, which are neither."""
+
+    def answer(number: int, query: bytes) -> bytes:
+        return reply(query, address_of(0, index_of(query)))
+
+    core = min(os.sched_getaffinity(0))
+    queries = write_probes(tmp_path / "q", NAMES)
+    with server(answer) as port, probing(prober, port, queries, 0.2, rate=500, watched=core) as probe:
+        seen = probe.read()
+    assert (seen.sent, seen.lost) == (100, 0)
+    assert len(seen.calm) + seen.held == 75
+    assert all(0 < each <= seen.max for each in seen.calm)
 
 
 def test_it_can_be_ended_before_its_time(prober: Path, tmp_path: Path) -> None:
