@@ -15,7 +15,7 @@ from meshdns.errors import StoreError
 from meshdns.processes.child import FINISH
 from meshdns.processes.gate import Gate
 from meshdns.processes.restarts import EXIT_STORE_DAMAGED
-from meshdns.processes.status_file import Number, StatusWriter
+from meshdns.processes.status_file import Number, OtherRow, StatusWriter, directory
 from meshdns.resolver.answer import Resolver, Store
 from meshdns.resolver.rate_limit import RateLimit
 from meshdns.store.reader import Reader
@@ -69,9 +69,12 @@ class Responder:
             for endpoint in endpoints
         ]
         batches = _batches(config)
-        crowded = config.responders > len(os.sched_getaffinity(0)) if batches else False
+        cores = len(os.sched_getaffinity(0)) if batches else 0
+        crowded = config.responders > cores
+        self._sync = OtherRow(directory(config.data_dir) / "sync")
+        rival = None if config.responders < cores else self._sync_works
         self._udp: list[udp.UdpListener | BatchListener] = [
-            BatchListener(endpoint.udp, gate.answer_datagrams, crowded=crowded)
+            BatchListener(endpoint.udp, gate.answer_datagrams, crowded=crowded, rival=rival)
             if batches
             else udp.listener(endpoint.udp, gate.answer_datagram)
             for endpoint, gate in zip(endpoints, self._gates, strict=True)
@@ -105,12 +108,16 @@ class Responder:
         self._count()
         return 0
 
+    def _sync_works(self) -> int:
+        return self._sync.row[Number.WORKS]
+
     def _beat(self, due: float) -> None:
         """Say that the loop turns, and what it has done. due: when this should have been called (loop time)."""
         loop = asyncio.get_running_loop()
         row = self._status.row
         row[Number.LAG] = round(max(0.0, loop.time() - due) * 1000)
         self._look_at_store()
+        self._sync.look()
         self._count()
         if self._forwarding is not None:
             self._forwarding.beat()

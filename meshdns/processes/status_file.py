@@ -11,7 +11,7 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Mapping, MutableSequence
+from collections.abc import Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -90,6 +90,8 @@ class Number(IntEnum):
     """Octets of the flush requests that were read."""
     MOVES = 55
     """Of the supervisor: how often counts began or ended to move between files; odd while they do."""
+    WORKS = 56
+    """Of ``sync``: 1 while it works, 0 while it waits for something to do."""
 
 
 COUNTS = 48
@@ -221,6 +223,30 @@ class StatusWriter:
             view.release()
         self._map.close()
         os.close(self.descriptor)
+
+
+class OtherRow:
+    """The row of the process that writes the status file at *path*, read without a system call.
+
+    ``row`` is all zero until there is such a file. Call :meth:`look` now and then: it follows a new file of the name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.row: Sequence[int] = (0,) * ROW
+        self._path = path
+        self._inode = 0
+
+    def look(self) -> None:
+        """See whether another file stands there now."""
+        try:
+            if self._path.stat().st_ino == self._inode:
+                return
+            with self._path.open("rb", buffering=0) as file:
+                self._inode = os.fstat(file.fileno()).st_ino
+                mapped = memoryview(mmap.mmap(file.fileno(), _DOCUMENTS_AT, access=mmap.ACCESS_READ))
+        except (OSError, ValueError):  # there is none, or not enough of it
+            return
+        self.row = cast("Sequence[int]", mapped[_ROW_AT : _ROW_AT + 8 * ROW].cast("Q"))
 
 
 def _in_memory(name: str, size: int) -> int:

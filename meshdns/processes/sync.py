@@ -8,8 +8,9 @@ import argparse
 import asyncio
 import logging
 import os
+import selectors
 import time
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 
 from meshdns import log as logs
 from meshdns.config import Config, SourceSettings
@@ -140,11 +141,26 @@ class Sync:
             self._document = document
 
 
-async def run(config: Config, handler: logs.LineHandler) -> int:
+class TellingSelector(selectors.DefaultSelector):
+    """The selector of an event loop that says in *row* whether the process works or waits."""
+
+    def __init__(self, row: MutableSequence[int]) -> None:
+        super().__init__()
+        self._row = row
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait as any selector does."""
+        self._row[Number.WORKS] = 0
+        try:
+            return super().select(timeout)
+        finally:
+            self._row[Number.WORKS] = 1
+
+
+async def run(config: Config, handler: logs.LineHandler, status: StatusWriter) -> int:
     """Be the push street's process; give its exit code."""
     finish = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(FINISH, finish.set)
-    status = StatusWriter(directory(config.data_dir) / "sync")
     if status.hidden:
         log.warning("the state of the sources cannot be shown: %s", status.hidden)
     unheard = [SourceState(settings.name, settings.type) for settings in config.sources]
@@ -207,7 +223,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with open(given.config, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
         config = Config.model_validate_json(file.read())
     handler = logs.setup(config.log_level)
-    return asyncio.run(run(config, handler))
+    status = StatusWriter(directory(config.data_dir) / "sync")
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(TellingSelector(status.row))) as runner:
+        return runner.run(run(config, handler, status))
 
 
 if __name__ == "__main__":

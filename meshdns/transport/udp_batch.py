@@ -37,18 +37,34 @@ FEW = 2
 SOON = 50e-6
 """Seconds. A datagram that comes so soon after others were answered has more behind it: they are taken together."""
 
+GATHER = 1e-3
+"""Seconds for which the next datagrams are left to gather while a rival works."""
+
+OFTEN = 3e-3
+"""Seconds. Datagrams that come further apart than this have no others to gather with."""
+
 
 class BatchListener:
     """Answers on a bound socket, whatever address it is bound to.
 
     crowded: there are more such processes than cores. Under load it then gives way between batches instead of sleeping
     for each: who sleeps is woken by the next datagram, in the middle of another's batch, and all batches stay small.
+    rival: tells whether another process needs this core just now. As long as it does, what is asked often waits up to
+    ``GATHER`` to be answered together: a wake for each query costs both more than the answers do.
     """
 
-    def __init__(self, sock: socket.socket, handler: BatchHandler, *, crowded: bool = False) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        handler: BatchHandler,
+        *,
+        crowded: bool = False,
+        rival: Callable[[], int] | None = None,
+    ) -> None:
         self._socket = sock
         self._handler = handler
         self._crowded = crowded
+        self._rival = rival
         wildcard = ip_address(sock.getsockname()[0]).is_unspecified
         self._batch = mmsg.Batch(sock.family, control=wildcard)
         self._space = memoryview(bytearray(mmsg.LARGEST))
@@ -83,11 +99,15 @@ class BatchListener:
         self._socket.close()
 
     def _on_readable(self) -> None:
-        if self._is_alone and time.perf_counter() - self._last > SOON:
+        last = self._last
+        if self._is_alone and time.perf_counter() - last > SOON:
             self._answer_one()
         else:
             self._is_alone = self._answer_many() <= FEW and self._may_be_alone
         self._last = time.perf_counter()
+        if self._rival is not None and self._last - last < OFTEN and self._rival():
+            time.sleep(GATHER)
+            self._is_alone = False
 
     def _answer_many(self) -> int:
         """Answer what waits, as much as is fair to others; give how many datagrams it was."""

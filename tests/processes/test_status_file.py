@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from meshdns.processes import status_file
-from meshdns.processes.status_file import Number, StatusError, StatusWriter, read_file, start_of
+from meshdns.processes.status_file import Number, OtherRow, StatusError, StatusWriter, read_file, start_of
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -166,3 +166,22 @@ def test_a_process_is_known_by_pid_and_start() -> None:
     assert start_of(pid) is None, "a zombie answers nobody"
     os.waitpid(pid, 0)
     assert start_of(pid) is None
+
+
+def test_the_row_of_another_process_is_followed_to_its_successor(tmp_path: Path) -> None:
+    other = OtherRow(tmp_path / "sync")
+    other.look()
+    assert other.row[Number.WORKS] == 0
+    (tmp_path / "sync").write_bytes(b"")
+    other.look()
+    assert other.row[Number.WORKS] == 0
+    for _ in range(2):
+        status = StatusWriter(tmp_path / "sync")
+        other.look()
+        assert other.row[Number.WORKS] == 0
+        status.row[Number.WORKS] = 1
+        assert other.row[Number.WORKS] == 1
+        status.close()
+    (tmp_path / "sync").unlink()
+    other.look()
+    assert other.row[Number.WORKS] == 1
