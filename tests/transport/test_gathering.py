@@ -30,8 +30,8 @@ def test_only_beside_a_rival_and_only_what_comes_often(
         asker.settimeout(5)
         listener._on_readable()
         moments = count(listener._last + apart, 0.0)  # the clock stands still at that distance from the last turn
-    monkeypatch.setattr("meshdns.transport.udp_batch.time.perf_counter", lambda: next(moments))
-    monkeypatch.setattr("meshdns.transport.udp_batch.time.sleep", slept.append)
+        monkeypatch.setattr("meshdns.transport.udp_batch.time.perf_counter", lambda: next(moments))
+        monkeypatch.setattr("meshdns.transport.udp_batch.time.sleep", slept.append)
         asker.send(b"first")
         listener._on_readable()
         assert slept == ([GATHER] if gathers else [])
