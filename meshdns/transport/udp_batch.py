@@ -40,6 +40,9 @@ SOON = 50e-6
 GATHER = 1e-3
 """Seconds for which the next datagrams are left to gather while a rival works."""
 
+ENOUGH = 16
+"""Datagrams in one turn that are worth their wake."""
+
 OFTEN = 3e-3
 """Seconds. Datagrams that come further apart than this have no others to gather with."""
 
@@ -99,13 +102,14 @@ class BatchListener:
         self._socket.close()
 
     def _on_readable(self) -> None:
-        last = self._last
+        last, count = self._last, 1
         if self._is_alone and time.perf_counter() - last > SOON:
             self._answer_one()
         else:
-            self._is_alone = self._answer_many() <= FEW and self._may_be_alone
+            count = self._answer_many()
+            self._is_alone = count <= FEW and self._may_be_alone
         self._last = time.perf_counter()
-        if self._rival is not None and self._last - last < OFTEN and self._rival():
+        if self._rival is not None and count < ENOUGH and self._last - last < OFTEN and self._rival():
             time.sleep(GATHER)
             self._is_alone = False
 

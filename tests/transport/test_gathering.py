@@ -7,17 +7,24 @@ import pytest
 
 from meshdns.transport import mmsg
 from meshdns.transport.sockets import bind
-from meshdns.transport.udp_batch import GATHER, OFTEN, BatchListener
+from meshdns.transport.udp_batch import ENOUGH, GATHER, OFTEN, BatchListener
 
 pytestmark = pytest.mark.skipif(mmsg.fault() is not None, reason=f"no batches here: {mmsg.fault()}")
 
 
 @pytest.mark.parametrize(
-    ("rival", "apart", "gathers"),
-    [(1, OFTEN / 2, True), (1, OFTEN * 2, False), (0, OFTEN / 2, False), (None, OFTEN / 2, False)],
+    ("rival", "apart", "many", "gathers"),
+    [
+        (1, OFTEN / 2, 1, True),
+        (1, OFTEN / 2, ENOUGH - 1, True),
+        (1, OFTEN / 2, ENOUGH, False),
+        (1, OFTEN * 2, 1, False),
+        (0, OFTEN / 2, 1, False),
+        (None, OFTEN / 2, 1, False),
+    ],
 )
 def test_only_beside_a_rival_and_only_what_comes_often(
-    monkeypatch: pytest.MonkeyPatch, rival: int | None, apart: float, gathers: bool
+    monkeypatch: pytest.MonkeyPatch, rival: int | None, apart: float, many: int, gathers: bool
 ) -> None:
     slept: list[float] = []
     ((endpoint,),) = bind(["127.0.0.1:0"]).rows
@@ -32,11 +39,9 @@ def test_only_beside_a_rival_and_only_what_comes_often(
         moments = count(listener._last + apart, 0.0)  # the clock stands still at that distance from the last turn
         monkeypatch.setattr("meshdns.transport.udp_batch.time.perf_counter", lambda: next(moments))
         monkeypatch.setattr("meshdns.transport.udp_batch.time.sleep", slept.append)
-        asker.send(b"first")
+        for _ in range(many):
+            asker.send(b"query")
         listener._on_readable()
         assert slept == ([GATHER] if gathers else [])
-        assert asker.recv(99) == b"first"
-        asker.send(b"second")
-        asker.send(b"third")
-        listener._on_readable()
-        assert [asker.recv(99)] + ([asker.recv(99)] if gathers else []) == [b"second", b"third"][: 1 + gathers]
+        assert listener.statistics.answered == many
+        assert listener._is_alone == (many == 1 and not gathers)
