@@ -39,6 +39,7 @@ def test_only_beside_a_rival_and_only_what_comes_often(
         moments = count(listener._last + apart, 0.0)  # the clock stands still at that distance from the last turn
         monkeypatch.setattr("meshdns.transport.udp_batch.time.perf_counter", lambda: next(moments))
         monkeypatch.setattr("meshdns.transport.udp_batch.time.sleep", slept.append)
+        listener._is_alone = many == 1
         for _ in range(many):
             asker.send(b"query")
         listener._on_readable()
