@@ -1,16 +1,18 @@
 """Servers are asked: one try at a time here, and the course of a question in ``course``."""
 
 import asyncio
-import secrets
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
 from meshdns.errors import UpstreamError
 from meshdns.upstream.asking import Form, Heard, build_query, hear, mix_case
 from meshdns.upstream.checking import Checked, IsOurs, Rejected, TtlLimits, check
-from meshdns.upstream.exchange import Datagrams
+from meshdns.upstream.exchange import Datagrams, Exchange
 from meshdns.upstream.peer import Peer
 from meshdns.upstream.selection import Transport, order
+from meshdns.upstream.settings import Server
+from meshdns.upstream.stream import Streams
 from meshdns.wire.response import Response
 
 PROBE_TIME = 1.0
@@ -81,47 +83,37 @@ class Asker:
         """Ask *peer* once; tell whether it answers anything within *patience* seconds."""
         transport = Transport.UDP if peer.server.scheme == "udp" else Transport.STREAM
         began = self.now()
-        heard: list[Said] = []
+        end: asyncio.Future[Response | UpstreamError] = asyncio.get_running_loop().create_future()
+
+        def told(said: Said) -> None:
+            if not isinstance(said, Heard) and not end.done():
+                end.set_result(said)
+
+        attempt = self.attempt(peer, transport, Asked(question, False, False), Form(False, False), told)
         try:
             async with asyncio.timeout(patience):
-                await self.attempt(peer, transport, Asked(question, False, False), Form(False, False), heard.append)
+                said = await end
         except TimeoutError:
             return False
-        if isinstance(heard[-1], UpstreamError):
+        finally:
+            attempt.cancel()
+        if isinstance(said, UpstreamError):
             return False
         if peer.health.answered(self.now() - began):
             self._recovered(peer)
         return True
 
-    async def attempt(
+    def attempt(
         self, peer: Peer, transport: Transport, asked: Asked, form: Form, told: Callable[[Said], None]
-    ) -> None:
+    ) -> "Attempt":
         """Make one try; what happens is told as it does, last the answer or the error that ends it."""
-        question = asked.question
-        entropy = secrets.token_bytes(len(question) - 2)
-        if form.mixed_case:
-            question = mix_case(question[:-4], entropy[2:]) + question[-4:]
-        query = build_query(question, id=entropy[:2], dnssec=asked.dnssec, unchecked=asked.unchecked, edns=form.edns)
-
-        def accept(reply: bytes) -> bool:
-            heard = hear(query, question, reply)
-            if heard is not Heard.NOTHING:
-                told(heard)
-            return isinstance(heard, Response)
-
         peer.queries += 1
-        try:
-            if transport is Transport.STREAM:
-                await peer.streams.ask(query, accept)
-                return
-            own = entropy[:2] + question
-            self.sent.add(own)
-            try:
-                await self._datagrams.ask(peer.server, query, accept)
-            finally:
-                self.sent.discard(own)
-        except UpstreamError as fault:
-            told(fault)
+        attempt = Attempt(asked, form, self.sent, told)
+        if transport is Transport.UDP:
+            attempt.over_datagrams(self._datagrams, peer.server)
+        else:
+            attempt.over_stream(peer.streams)
+        return attempt
 
     def heard(self, peer: Peer, seconds: float) -> None:
         """Take note that *peer* answered after *seconds*."""
@@ -143,3 +135,65 @@ class Asker:
     def check(self, response: Response, asked: Asked) -> Checked | Rejected:
         """Give what of *response* is used."""
         return check(response, asked.name, asked.qtype, dnssec=asked.dnssec, is_ours=self._is_ours, limits=self._limits)
+
+
+class Attempt:
+    """One try: *asked* in *form*. sent: where it is noted while it waits over UDP. told: given what happens to it."""
+
+    __slots__ = ("_own", "_query", "_question", "_sent", "_told", "_waiting")
+
+    def __init__(self, asked: Asked, form: Form, sent: set[bytes], told: Callable[[Said], None]) -> None:
+        question = asked.question
+        entropy = os.urandom(len(question) - 2)
+        id = entropy[:2]
+        if form.mixed_case:
+            question = mix_case(question[:-4], entropy[2:]) + question[-4:]
+        self._question = question
+        self._query = build_query(question, id=id, dnssec=asked.dnssec, unchecked=asked.unchecked, edns=form.edns)
+        self._own = id + question
+        self._sent = sent
+        self._told: Callable[[Said], None] | None = told
+        self._waiting: Exchange | asyncio.Task[None] | asyncio.Handle | None = None
+
+    def over_datagrams(self, datagrams: Datagrams, server: Server) -> None:
+        """Ask *server* over UDP."""
+        self._sent.add(self._own)
+        try:
+            self._waiting = datagrams.ask(server, self._query, self._hear)
+        except UpstreamError as fault:
+            self._waiting = asyncio.get_running_loop().call_soon(self._hear, fault)
+
+    def over_stream(self, streams: Streams) -> None:
+        """Ask over a connection."""
+        self._waiting = asyncio.get_running_loop().create_task(self._stream(streams))
+
+    def cancel(self) -> None:
+        """End it, once or more often; nothing is told any more."""
+        self._told = None
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.cancel()
+            self._sent.discard(self._own)
+
+    def _hear(self, what: bytes | UpstreamError) -> None:
+        """Look at what a datagram brings."""
+        if isinstance(what, bytes):
+            if not self._accept(what):
+                return
+        elif self._told is not None:
+            self._told(what)
+        self.cancel()
+
+    def _accept(self, reply: bytes) -> bool:
+        """Tell what *reply* says, if anything, and whether that is the end of the wait."""
+        heard = hear(self._query, self._question, reply)
+        if heard is not Heard.NOTHING and self._told is not None:
+            self._told(heard)
+        return isinstance(heard, Response)
+
+    async def _stream(self, streams: Streams) -> None:
+        try:
+            await streams.ask(self._query, self._accept)
+        except UpstreamError as fault:
+            if self._told is not None:
+                self._told(fault)

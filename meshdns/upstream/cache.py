@@ -8,8 +8,9 @@ What is past its time stays for a while, to stand in when nobody answers (RFC 87
 import struct
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import cachetools
 from cachetools import LRUCache, TLRUCache
 
 from meshdns.upstream.checking import Checked
@@ -113,16 +114,26 @@ def cache_key(question: bytes, *, dnssec: bool, unchecked: bool) -> bytes:
 _FLAGS = {(False, False): b"\0", (True, False): b"\1", (False, True): b"\2", (True, True): b"\3"}
 
 
+class _Entries(TLRUCache[bytes, Entry]):
+    """Entries until they are too old even to stand in; None for a key without one, which is no rare thing here."""
+
+    def __missing__(self, key: bytes) -> Any:
+        return None
+
+    def __len__(self) -> int:
+        return cachetools.Cache.__len__(self)  # what is too old goes with the next that comes
+
+
 class Cache:
     """Entries and failures by ``cache_key``. clock: monotonic seconds."""
 
     def __init__(self, settings: CacheSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = settings.entries if settings.bytes else 0
-        self._stale = settings.stale
         self._clock = clock
-        self._entries: TLRUCache[bytes, Entry] = TLRUCache(
+        stale = settings.stale
+        self._entries = _Entries(
             maxsize=settings.bytes,
-            ttu=lambda _, entry, __: entry.expires + self._stale,
+            ttu=lambda _, entry, __: entry.expires + stale,
             timer=clock,
             getsizeof=lambda entry: entry.size,
         )
@@ -130,10 +141,7 @@ class Cache:
 
     def get(self, key: bytes) -> Entry | None:
         """Give the entry of *key*, within its time or past it; None when there is none."""
-        try:
-            return self._entries[key]
-        except KeyError:
-            return None
+        return self._entries[key]
 
     def put(self, key: bytes, entry: Entry) -> None:
         """Keep *entry*, if it may be kept; its question is no failure any more."""
@@ -174,7 +182,7 @@ class Cache:
     def flush(self, name: bytes | None = None) -> int:
         """Forget everything, or everything at and under *name* (lower-case wire form); give how many entries."""
         if name is None or name == b"\0":
-            count = len(self._entries)
+            count = self.statistics.entries
             self._entries.clear()
             self._failures.clear()
             return count
@@ -188,7 +196,8 @@ class Cache:
     @property
     def statistics(self) -> CacheStatistics:
         """What it holds; entries past their time are counted with it."""
-        return CacheStatistics(len(self._entries), round(self._entries.currsize), len(self._failures))
+        octets = round(self._entries.currsize)  # first: what is too old goes with that
+        return CacheStatistics(len(self._entries), octets, len(self._failures))
 
 
 def _is_at_or_under(name: bytes, zone: bytes) -> bool:

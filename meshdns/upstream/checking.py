@@ -19,6 +19,7 @@ MAX_CHAIN = 16
 _DNAME, _RRSIG, _NSEC, _NSEC3 = 39, 46, 47, 50
 _PROOFS = (_RRSIG, _NSEC, _NSEC3)
 _POINTABLE = 0x4000
+_FIXED = struct.Struct("!HHIH")
 
 IsOurs = Callable[[bytes], bool]
 """Whether a name (lower-case wire form) is ours, so that others are not believed about it."""
@@ -66,44 +67,75 @@ def check(
     if response.rcode not in (NOERROR, NXDOMAIN):
         told = response.rcode if response.rcode in _PASSED else SERVFAIL
         return Rejected(told, f"rcode {response.rcode}")
+    kept, tail, final = _plain(response, name, qtype), b"", True
+    current = name
+    if not kept:
+        chain = _follow(response, name, qtype, dnssec=dnssec, is_ours=is_ours)
+        if chain is None:
+            return Rejected(SERVFAIL, "CNAMEs without end")
+        kept, current, final, tail = chain
+    if final and response.rcode == NXDOMAIN:
+        return Rejected(SERVFAIL, "denies the name that it answers")
+    records = [_limit(record, limits.most) for record in dict.fromkeys(kept)]
+    answers = len(records)
+    if not tail and not (final and not dnssec):
+        records += _authority(response, current, final=final, dnssec=dnssec, limits=limits)
+    negative = not (final or tail)
+    ttl = min([record.ttl for record in records], default=0)
+    if negative and not any(record.rtype == SOA for record in records[answers:]):
+        ttl = 0  # RFC 2308 §5: a denial without SOA is not kept
+    body, places = _encode(records, name)
+    rcode = NOERROR if tail else response.rcode
+    return Checked(rcode, answers, len(records) - answers, body, places, ttl, tail, negative)
+
+
+def _plain(response: Response, name: bytes, qtype: int) -> list[Record]:
+    """Give the answer section if it is nothing but what was asked for, as it is nearly always; else nothing."""
+    for owner, rtype, rclass, _, _ in response.answers:
+        if rtype != qtype or rclass != IN or owner.lower() != name:
+            return []
+    return response.answers
+
+
+class _Chain(NamedTuple):
+    """The records on the way from the question's name. end: the last name. final: it has what was asked for.
+
+    tail: the name of ours at which it ends, empty if it does not.
+    """
+
+    records: list[Record]
+    end: bytes
+    final: bool
+    tail: bytes
+
+
+def _follow(response: Response, name: bytes, qtype: int, *, dnssec: bool, is_ours: IsOurs) -> _Chain | None:
+    """Follow CNAMEs from *name*; None for a chain without end."""
     owners: dict[bytes, list[Record]] = {}
     for record in response.answers:
         if record.rclass == IN:
             owners.setdefault(record.owner.lower(), []).append(record)
     kept: list[Record] = []
-    current, seen, final, tail = name, {name}, False, b""
+    current, seen = name, {name}
     while True:
         here = owners.get(current, ())
         found = [record for record in here if qtype in (record.rtype, ANY)]
         if found:
             kept += found
             kept += _signatures(here, qtype, dnssec=dnssec)
-            final = True
-            break
+            return _Chain(kept, current, True, b"")
         alias = next((record for record in here if record.rtype == CNAME), None)
         if alias is None:
-            break
+            return _Chain(kept, current, False, b"")
         kept += _rename(owners, current, dnssec=dnssec)
         kept.append(alias)
         kept += _signatures(here, CNAME, dnssec=dnssec)
         current = alias.rdata.lower()
         if current in seen or len(seen) > MAX_CHAIN:
-            return Rejected(SERVFAIL, "CNAMEs without end")
+            return None
         seen.add(current)
         if is_ours(current):
-            tail = current
-            break
-    if final and response.rcode == NXDOMAIN:
-        return Rejected(SERVFAIL, "denies the name that it answers")
-    answer = [_limit(record, limits.most) for record in dict.fromkeys(kept)]
-    authority = [] if tail else list(_authority(response, current, final=final, dnssec=dnssec, limits=limits))
-    negative = not (final or tail)
-    ttl = min((record.ttl for record in (*answer, *authority)), default=0)
-    if negative and not any(record.rtype == SOA for record in authority):
-        ttl = 0  # RFC 2308 §5: a denial without SOA is not kept
-    body, places = _encode((*answer, *authority), name)
-    rcode = NOERROR if tail else response.rcode
-    return Checked(rcode, len(answer), len(authority), body, places, ttl, tail, negative)
+            return _Chain(kept, current, False, current)
 
 
 _PASSED = (SERVFAIL, 4, 5)
@@ -156,7 +188,7 @@ def _sane(ttl: int) -> int:
 
 
 def _limit(record: Record, most: int) -> Record:
-    return record._replace(ttl=min(_sane(record.ttl), most))
+    return record if record.ttl <= most else record._replace(ttl=min(_sane(record.ttl), most))
 
 
 def _encode(records: Iterable[Record], name: bytes) -> tuple[bytes, tuple[tuple[int, int], ...]]:
@@ -166,11 +198,13 @@ def _encode(records: Iterable[Record], name: bytes) -> tuple[bytes, tuple[tuple[
     id and any case.
     """
     start = QUESTION_OFFSET + len(name) + 4
-    known = {name[at:]: QUESTION_OFFSET + at for at in _label_starts(name)}
+    known: dict[bytes, int] = {}
     body = bytearray()
     places = []
 
     def add_name(wire: bytes) -> None:
+        if not known:
+            known.update((name[at:], QUESTION_OFFSET + at) for at in _label_starts(name))
         folded = wire.lower()
         for at in _label_starts(wire):
             place = known.get(folded[at:])
@@ -188,10 +222,9 @@ def _encode(records: Iterable[Record], name: bytes) -> tuple[bytes, tuple[tuple[
             body += AT_QUESTION
         else:
             add_name(owner)
-        body += struct.pack("!HHI", rtype, rclass, ttl)
-        places.append((len(body) - 4, ttl))
-        length_at = len(body)
-        body += b"\0\0"
+        body += _FIXED.pack(rtype, rclass, ttl, len(rdata))
+        length_at = len(body) - 2
+        places.append((length_at - 4, ttl))
         if rtype in COMPRESSIBLE:
             skip, names = NAMES_IN_RDATA[rtype]
             body += rdata[:skip]
@@ -201,9 +234,9 @@ def _encode(records: Iterable[Record], name: bytes) -> tuple[bytes, tuple[tuple[
                 add_name(rdata[at:end])
                 at = end
             body += rdata[at:]
+            body[length_at : length_at + 2] = (len(body) - length_at - 2).to_bytes(2, "big")
         else:
             body += rdata
-        body[length_at : length_at + 2] = (len(body) - length_at - 2).to_bytes(2, "big")
     return bytes(body), tuple(places)
 
 

@@ -1,6 +1,6 @@
 """The course of one question: the effects around ``selection.Race``, until there is an outcome.
 
-It has no task of its own. Each try is one; what happens to a try, and the clock, move the course on.
+No task waits for that: what happens to a try, and the clock, move it on.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from meshdns.errors import UpstreamError
-from meshdns.upstream.asker import Asked, Asker, Said
+from meshdns.upstream.asker import Asked, Asker, Attempt, Said
 from meshdns.upstream.asking import Form, Heard
 from meshdns.upstream.checking import Checked, Rejected
 from meshdns.upstream.peer import Peer
@@ -47,8 +47,8 @@ class Course:
     """
 
     __slots__ = (
-        "_asked", "_asker", "_faults", "_other_case", "_peers", "_race", "_refused_opt", "_rejected", "_tasks",
-        "_timer", "_told",
+        "_asked", "_asker", "_attempts", "_began", "_faults", "_other_case", "_peers", "_race", "_refused_opt",
+        "_rejected", "_timer", "_told",
     )  # fmt: skip
 
     def __init__(self, asker: Asker, asked: Asked, every: Iterable[Peer], told: Callable[[Outcome], None]) -> None:
@@ -56,16 +56,17 @@ class Course:
         self._asked = asked
         self._told: Callable[[Outcome], None] | None = told
         self._peers = [peer for peer in every if not peer.forwards_back]
-        self._tasks: dict[Try, asyncio.Task[None]] = {}
+        self._attempts: list[Attempt] = []
         self._timer: asyncio.Handle | None = None
         self._refused_opt: dict[int, bool] = {}
         """Places of servers asked again without OPT → whether the refusal was a whole, matching answer."""
         self._other_case: set[int] = set()
         self._rejected: Rejected | None = None
         self._faults: list[str] = []
-        streams = frozenset(i for i, peer in enumerate(self._peers) if peer.server.scheme != "udp")
+        streams = frozenset([i for i, peer in enumerate(self._peers) if peer.server.scheme != "udp"])
+        self._began = asker.now()
         ranks = asker.order(self._peers)
-        self._race = Race([peer.health for peer in self._peers], ranks, asker.now(), stream_only=streams)
+        self._race = Race([peer.health for peer in self._peers], ranks, self._began, stream_only=streams)
         outcome = self._proceed()
         if outcome is not None:
             self._timer = asyncio.get_running_loop().call_soon(self._end, outcome)
@@ -76,12 +77,9 @@ class Course:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        tasks, self._tasks = self._tasks, {}
-        if tasks:
-            current = asyncio.current_task()
-            for task in tasks.values():
-                if task is not current:
-                    task.cancel()
+        attempts, self._attempts = self._attempts, []
+        for attempt in attempts:
+            attempt.cancel()
 
     def _end(self, outcome: Outcome) -> None:
         told = self._told
@@ -131,19 +129,13 @@ class Course:
         return None
 
     def _start(self, attempt: Try, form: Form | None = None) -> None:
+        peer = self._peers[attempt.server]
         if form is None:
-            peer = self._peers[attempt.server]
             form = peer.form(self._asker.now(), stream=attempt.transport is Transport.STREAM)
             if attempt.server in self._refused_opt:
                 form = form._replace(edns=False)
-        self._tasks[attempt] = asyncio.get_running_loop().create_task(self._try(attempt, form))
-
-    async def _try(self, attempt: Try, form: Form) -> None:
-        peer = self._peers[attempt.server]
-        try:
-            await self._asker.attempt(peer, attempt.transport, self._asked, form, partial(self._hear, attempt, form))
-        finally:
-            self._tasks.pop(attempt, None)
+        told = partial(self._hear, attempt, form)
+        self._attempts.append(self._asker.attempt(peer, attempt.transport, self._asked, form, told))
 
     def _judge(self, attempt: Try, form: Form, what: Said) -> Outcome | None:
         """Draw from *what* was said to *attempt*, which was made in *form*, what is to be tried, or the outcome."""
@@ -198,6 +190,8 @@ class Course:
 
     def _note_slower(self, won: Try, now: float) -> None:
         """Hold against the others that they had not answered when the winner did, although asked long before."""
+        if now - self._began < HEDGE:
+            return
         slow = {each.server for each in self._race.pending() if now - each.sent >= HEDGE} - {won.server}
         for server in slow:
             self._asker.missed(self._peers[server])

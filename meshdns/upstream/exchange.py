@@ -2,25 +2,22 @@
 
 The socket is fresh for each query, bound to a random port and connected, so that an answer is let in only from the
 address and port that were asked, to the port that asked (RFC 5452 §9.2); nobody else's datagrams are even seen.
-asyncio-dgram sends and receives; the transport beneath it is ours, because asyncio's own costs as much for each
-socket as everything else that a question takes.
+Nothing waits in a task or in a queue: a look at all sockets, and each datagram is judged as it is read. asyncio's
+transports and tasks cost as much for a socket that is used once as everything else that a question takes.
 """
 
 import asyncio
-import secrets
+import os
 import select
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from asyncio_dgram.aio import DatagramClient
+from asyncio_dgram.aio import Protocol
 
 from meshdns.errors import UpstreamError
 from meshdns.upstream.settings import Server
-
-ARRIVALS = 64
-"""Datagrams of one query that wait to be looked at; a server that sends more is not listened to so closely."""
 
 PORT_TRIES = 8
 """Random ports tried before the kernel chooses one."""
@@ -31,6 +28,8 @@ LARGEST = 65_535
 LOOK = 32
 """Sockets read before others in the process have their turn."""
 
+_WITHOUT_WAITING = socket.SOCK_DGRAM | getattr(socket, "SOCK_NONBLOCK", 0)
+_EPOLL = hasattr(select, "epoll")
 _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
@@ -50,29 +49,25 @@ class Datagrams:
         self._most = most
         self._ports = _local_ports()
         self._watch = _Watch()
-        self.open = 0
 
-    async def ask(self, server: Server, query: bytes, accept: Callable[[bytes], bool]) -> None:
-        """Send *query* to *server* and hand to *accept* what comes from it, until that accepts.
+    @property
+    def open(self) -> int:
+        """How many sockets wait."""
+        return len(self._watch)
 
-        Waits without end: the caller has the patience. Raises UpstreamError when the server cannot be reached.
+    def ask(self, server: Server, query: bytes, heard: Callable[[bytes | UpstreamError], None]) -> "Exchange":
+        """Send *query* to *server*; *heard* is given what comes from it, or that it cannot be reached.
+
+        Without end: the caller has the patience. Raises UpstreamError when the query cannot be sent.
         """
         if self.open >= self._most:
             raise UpstreamError(f"{server}: {self.open} queries wait for answers already")
-        self.open += 1
         try:
-            sock: Any = _Socket(self._connected(server), self._watch)
-            stream = DatagramClient(sock, sock, _NO_FAULTS, _WRITABLE)
-            try:
-                await stream.send(query)
-                while not accept((await stream.recv())[0]):
-                    pass
-            finally:
-                stream.close()
+            exchange = Exchange(self._connected(server), server, heard, self._watch)
+            exchange.send(query)
         except OSError as fault:
-            raise UpstreamError(f"{server}: {fault.strerror or fault}") from None
-        finally:
-            self.open -= 1
+            raise _out_of_reach(server, fault) from None
+        return exchange
 
     def close(self) -> None:
         """Look at no socket any more."""
@@ -80,11 +75,12 @@ class Datagrams:
 
     def _connected(self, server: Server) -> socket.socket:
         v6 = ":" in server.host
-        sock = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
+        sock = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, _WITHOUT_WAITING)
         try:
-            sock.setblocking(False)
+            if _WITHOUT_WAITING == socket.SOCK_DGRAM:
+                sock.setblocking(False)
             for _ in range(PORT_TRIES):
-                drawn = int.from_bytes(secrets.token_bytes(4), "big")
+                drawn = int.from_bytes(os.urandom(4), "big")
                 try:
                     sock.bind(("::" if v6 else "0.0.0.0", self._ports[drawn % len(self._ports)]))
                     break
@@ -97,56 +93,55 @@ class Datagrams:
         return sock
 
 
-class _Socket:
-    """A connected socket as asyncio-dgram wants to see it: its transport, and the queue of what came."""
+class Exchange:
+    """One query that waits on a socket of its own. asyncio-dgram's protocol hands over what comes, as to its queues."""
 
-    __slots__ = ("_came", "_getter", "_socket", "_watch")
+    __slots__ = ("_heard", "_protocol", "_server", "_socket", "_watch")
 
-    def __init__(self, sock: socket.socket, watch: "_Watch") -> None:
+    def __init__(
+        self, sock: socket.socket, server: Server, heard: Callable[[bytes | UpstreamError], None], watch: "_Watch"
+    ) -> None:
         self._socket = sock
+        self._server = server
+        self._heard: Callable[[bytes | UpstreamError], None] | None = heard
         self._watch = watch
-        self._came: list[bytes | OSError] = []
-        self._getter: asyncio.Future[None] | None = None
+        queue: Any = self
+        self._protocol: Protocol | None = Protocol(queue, queue, _WRITABLE)
         watch.add(sock.fileno(), self)
 
-    def is_closing(self) -> bool:
-        """Tell whether it is closed."""
-        return self._socket.fileno() < 0
-
-    def sendto(self, data: bytes, addr: None) -> None:
-        """Send *data* to the server; *addr* is for sockets that are not connected."""
+    def send(self, query: bytes) -> None:
+        """Send *query*. Raises OSError when that is known at once to be in vain; then the socket is closed."""
         try:
-            self._socket.send(data)
+            self._socket.send(query)
         except BlockingIOError:  # the machine's buffers are full: as good as lost on the way
             pass
-
-    async def get(self) -> tuple[bytes, None]:
-        """Give the next datagram. Raises OSError for an ICMP error: a closed port, a host or network out of reach."""
-        while not self._came:
-            self._getter = asyncio.get_running_loop().create_future()
-            await self._getter
-        came = self._came.pop(0)
-        if isinstance(came, OSError):
-            raise came
-        return came, None
+        except OSError:
+            self.cancel()
+            raise
 
     def read(self) -> None:
         """Take what has come."""
-        came: bytes | OSError
+        protocol = self._protocol
+        if protocol is None:
+            return
         try:
-            came = self._socket.recv(LARGEST)
+            octets = self._socket.recv(LARGEST)
         except BlockingIOError:  # a datagram with a wrong checksum
             return
-        except OSError as fault:
-            came = fault
-        if len(self._came) < ARRIVALS:
-            self._came.append(came)
-        if self._getter is not None and not self._getter.done():
-            self._getter.set_result(None)
+        except OSError as fault:  # ICMP: the port is closed, the host or network cannot be reached
+            protocol.error_received(fault)
+        else:
+            protocol.datagram_received(octets, self._server[1:3])
 
-    def close(self) -> None:
-        """Close it, once or more often."""
-        if not self.is_closing():
+    def put_nowait(self, came: tuple[bytes, tuple[str, int]] | OSError) -> None:
+        """Take what the protocol makes of it."""
+        if self._heard is not None:
+            self._heard(_out_of_reach(self._server, came) if isinstance(came, OSError) else came[0])
+
+    def cancel(self) -> None:
+        """End the wait, once or more often."""
+        if self._protocol is not None:
+            self._heard = self._protocol = None
             self._watch.remove(self._socket.fileno())
             self._socket.close()
 
@@ -155,14 +150,17 @@ class _Watch:
     """The sockets that wait. On Linux all of them are one descriptor to the event loop, which has a call for each."""
 
     def __init__(self) -> None:
-        self._sockets: dict[int, _Socket] = {}
+        self._waiting: dict[int, Exchange] = {}
         self._epoll: Any = None
 
-    def add(self, fd: int, sock: _Socket) -> None:
-        """Read *sock* when something has come."""
-        self._sockets[fd] = sock
-        if not hasattr(select, "epoll"):
-            asyncio.get_running_loop().add_reader(fd, sock.read)
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, fd: int, exchange: Exchange) -> None:
+        """Let *exchange* read its socket *fd* when something has come."""
+        self._waiting[fd] = exchange
+        if not _EPOLL:
+            asyncio.get_running_loop().add_reader(fd, exchange.read)
             return
         if self._epoll is None:
             self._epoll = select.epoll()
@@ -171,8 +169,8 @@ class _Watch:
 
     def remove(self, fd: int) -> None:
         """Forget the socket *fd*, which is closed next."""
-        del self._sockets[fd]  # the kernel forgets it with its close
-        if not hasattr(select, "epoll"):
+        del self._waiting[fd]  # the kernel forgets it with its close
+        if not _EPOLL:
             asyncio.get_running_loop().remove_reader(fd)
 
     def close(self) -> None:
@@ -184,17 +182,14 @@ class _Watch:
 
     def _look(self) -> None:
         for fd, _ in self._epoll.poll(0, LOOK):
-            self._sockets[fd].read()
+            exchange = self._waiting.get(fd)
+            if exchange is not None:  # it was not ended by what came to another
+                exchange.read()
 
 
-class _NoFaults:
-    """Where asyncio-dgram looks for errors before each call; ours come in turn with the datagrams."""
-
-    def get_nowait(self) -> NoReturn:
-        """Say that there are none."""
-        raise asyncio.QueueEmpty
+def _out_of_reach(server: Server, fault: OSError) -> UpstreamError:
+    return UpstreamError(f"{server}: {fault.strerror or fault}")
 
 
-_NO_FAULTS: Any = _NoFaults()
 _WRITABLE = asyncio.Event()
-_WRITABLE.set()
+"""What is sent once is not held up."""

@@ -7,8 +7,6 @@ server would have answered; else the new one is refused at once. Pure.
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-from meshdns.wire.name import labels
-
 TOTAL = 2_000
 """Questions that wait at once."""
 
@@ -17,6 +15,8 @@ PER_SUFFIX = 200
 
 JOSTLE = 0.2
 """Seconds after which a waiting question may be given up for a new one."""
+
+_ARPA = b"\4arpa\0"
 
 T = TypeVar("T", bound=Hashable)
 
@@ -27,10 +27,15 @@ def registered_suffix(name: bytes) -> bytes:
     Two labels, three where the second is as short as those of public suffixes are (``co.uk``) or under ``arpa``. No
     list of suffixes is kept: being wrong makes a bound tighter or wider, no more.
     """
-    parts = list(labels(name))
-    short = len(parts) > 2 and (len(parts[-2]) <= 3 or parts[-1] == b"arpa")
-    kept = parts[-3:] if short else parts[-2:]
-    return b"".join(bytes((len(label),)) + label for label in kept) + b"\0"
+    starts = []
+    at = 0
+    while length := name[at]:
+        starts.append(at)
+        at += 1 + length
+    if len(starts) <= 2:
+        return name
+    short = name[starts[-2]] <= 3 or name.endswith(_ARPA)
+    return name[starts[-3 if short else -2] :]
 
 
 class Outstanding(Generic[T]):

@@ -4,7 +4,7 @@ Time (seconds of any monotonic clock) and randomness (a number in 0…1) are arg
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -101,14 +101,21 @@ class Try(NamedTuple):
     deadline: float
 
 
-@dataclass(slots=True)
 class _Course:
     """What was done with one server for the question."""
 
-    tries: int = 0
-    streams: int = 0
-    given_up: bool = False
-    pending: dict[Try, None] = field(default_factory=dict)
+    __slots__ = ("given_up", "pending", "streams", "tries")
+
+    def __init__(self) -> None:
+        self.tries = 0
+        self.streams = 0
+        self.given_up = False
+        self.pending: list[Try] = []
+
+    def end(self, attempt: Try) -> None:
+        """Wait for *attempt* no more."""
+        if attempt in self.pending:
+            self.pending.remove(attempt)
 
 
 class Race:
@@ -140,7 +147,7 @@ class Race:
         lost = [each for each in self.pending() if now >= each.deadline]
         for attempt in lost:
             course = self._courses[attempt.server]
-            del course.pending[attempt]
+            course.end(attempt)
             if attempt.transport is Transport.UDP or attempt.server in self._stream_only or course.given_up:
                 self._due += 1
         return lost
@@ -156,12 +163,16 @@ class Race:
             self._due -= 1
             tries += self._begin(server, now)
         self._due = 0
-        self._over = not any(course.pending for course in self._courses.values())
+        self._over = not tries and not self.pending()
         return tries
 
     def wakes(self) -> float:
         """Give when ``due`` is to be called next, unless something happens before."""
-        return min((*(each.deadline for each in self.pending()), self._hedge_at, self._deadline))
+        wakes = min(self._hedge_at, self._deadline)
+        for course in self._courses.values():
+            for each in course.pending:
+                wakes = min(wakes, each.deadline)
+        return wakes
 
     def is_over(self, now: float) -> bool:
         """Tell whether nothing more can come of it."""
@@ -170,7 +181,7 @@ class Race:
     def failed(self, attempt: Try) -> None:
         """Take note that *attempt* found the server out of reach: others are asked at once, it is not again."""
         course = self._courses[attempt.server]
-        course.pending.pop(attempt, None)
+        course.end(attempt)
         if attempt.transport is Transport.UDP or attempt.server in self._stream_only or course.given_up:
             course.given_up = True
             self._due += 1
@@ -192,7 +203,7 @@ class Race:
     def truncated(self, attempt: Try, now: float) -> Try:
         """Give the try over a stream that follows a truncated answer; the server is not asked by datagrams again."""
         course = self._courses[attempt.server]
-        course.pending.pop(attempt, None)
+        course.end(attempt)
         course.given_up = True
         return self._stream(attempt.server, now)
 
@@ -200,7 +211,7 @@ class Race:
         """Give the try that follows *attempt* at once, in another form; *attempt* may still be answered."""
         deadline = min(self._deadline, max(attempt.deadline, now + FIRST_TIMEOUT))
         follow = Try(attempt.server, attempt.transport, attempt.number + TRIES, now, deadline)
-        self._courses[attempt.server].pending[follow] = None
+        self._courses[attempt.server].pending.append(follow)
         return follow
 
     def pending(self) -> list[Try]:
@@ -209,12 +220,12 @@ class Race:
 
     def _next(self) -> int | None:
         """Give the server that was tried least, the best of these; None when all have had their tries."""
-        left = [
-            server
-            for server in self._ranks
-            if not self._courses[server].given_up and self._courses[server].tries < TRIES
-        ]
-        return min(left, key=lambda server: self._courses[server].tries, default=None)
+        next_, fewest = None, TRIES
+        for server in self._ranks:
+            course = self._courses[server]
+            if course.tries < fewest and not course.given_up:
+                next_, fewest = server, course.tries
+        return next_
 
     def _begin(self, server: int, now: float) -> list[Try]:
         course = self._courses[server]
@@ -223,7 +234,7 @@ class Race:
             return [self._stream(server, now)]
         timeout = self._servers[server].timeout(course.tries)
         attempt = Try(server, Transport.UDP, course.tries, now, min(now + timeout, self._deadline))
-        course.pending[attempt] = None
+        course.pending.append(attempt)
         course.tries += 1
         # Where datagrams are lost again and again, a stream repairs the loss by itself.
         return [attempt, self._stream(server, now)] if course.tries == TRIES else [attempt]
@@ -233,5 +244,5 @@ class Race:
         timeout = max(LONGEST_TIMEOUT, self._servers[server].timeout(course.streams))
         attempt = Try(server, Transport.STREAM, course.streams, now, min(now + timeout, self._deadline))
         course.streams += 1
-        course.pending[attempt] = None
+        course.pending.append(attempt)
         return attempt

@@ -32,6 +32,9 @@ REVERSE = (
 
 ZONES = frozenset((LOCALHOST, _DESIGNATION, *map(to_wire, NAMES), *map(to_wire, REVERSE)))
 
+_TOPS = tuple({([*parents(zone)] or [zone])[-1] for zone in ZONES})
+"""The names just below the root that these zones are in."""
+
 _LOOPBACKS = {to_wire("1.0.0.127.in-addr.arpa"), to_wire("1." + "0." * 31 + "ip6.arpa")}
 _DATA = {A: b"\x7f\0\0\1", AAAA: b"\0" * 15 + b"\1"}
 
@@ -52,6 +55,8 @@ class SpecialNames:
 
     def answer(self, name: bytes, qtype: int) -> Special | None:
         """Give the answer to the question for *name* (lower-case wire form), None when it is for others to answer."""
+        if not name.endswith(_TOPS):  # as nearly every name
+            return None
         for zone in _with_parents(name):
             if zone in self._forwarded:
                 return None

@@ -8,7 +8,7 @@ import struct
 from typing import NamedTuple
 
 from meshdns.wire.query import HEADER, MAX_NAME, MAX_POINTERS, DefectError
-from meshdns.wire.rrset import AAAA, CNAME, MX, NS, OPT, PTR, SOA, SRV, A
+from meshdns.wire.rrset import AAAA, AT_QUESTION, CNAME, MX, NS, OPT, PTR, SOA, SRV, A
 
 MAX_RECORDS = 2_048
 """Records of one response; what has more is an attack on whoever reads it."""
@@ -60,14 +60,20 @@ def parse_response(message: bytes, question: bytes) -> Response:
     """
     if len(message) < HEADER or message[4:6] != b"\0\1" or not message.startswith(question, HEADER):
         raise DefectError("another question")
-    return _Reader(message).read(HEADER + len(question))
+    return _Reader(message, question[:-4]).read(HEADER + len(question))
 
 
 class _Reader:
-    """One pass over one message; names already expanded are remembered by where they begin."""
+    """One pass over one message; names already expanded are remembered by where they begin.
 
-    def __init__(self, message: bytes) -> None:
+    question: the name with which its body begins.
+    """
+
+    __slots__ = ("_expanded", "_message", "_names", "_question")
+
+    def __init__(self, message: bytes, question: bytes) -> None:
         self._message = message
+        self._question = question
         self._names: dict[int, bytes] = {}
         self._expanded = 0
 
@@ -80,7 +86,7 @@ class _Reader:
         authority, at = self._section(at, authorities)
         extended, has_opt = 0, False
         for _ in range(additional):  # nothing of it is used but the OPT
-            _, at = self._name(at)
+            at = at + 1 if message[at : at + 1] == b"\0" else self._name(at)[1]
             if at + 10 > len(message):
                 raise DefectError("record cut short")
             rtype, _, ttl, length = _FIXED.unpack_from(message, at)
@@ -97,7 +103,10 @@ class _Reader:
         message = self._message
         records = []
         for _ in range(count):
-            owner, at = self._name(at)
+            if message[at : at + 2] == AT_QUESTION:  # as nearly every record has it
+                owner, at = self._question, at + 2
+            else:
+                owner, at = self._name(at)
             if at + 10 > len(message):
                 raise DefectError("record cut short")
             rtype, rclass, ttl, length = _FIXED.unpack_from(message, at)
