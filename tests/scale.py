@@ -1,4 +1,4 @@
-"""How much of a count a test runs: all of it for ``make test-long``, a tenth for ``make test``."""
+"""How much a test runs and how long it may take: ``make test-long`` is strict, ``make test`` short and lenient."""
 
 import os
 
@@ -8,3 +8,8 @@ LONG = bool(os.environ.get("MESHDNS_LONG"))
 def scale(count: int) -> int:
     """Give *count* in the long run, a tenth of it (at least 1) otherwise."""
     return count if LONG else max(1, count // 10)
+
+
+def bound(seconds: float) -> float:
+    """Give *seconds* in the long run, which has the machine for itself; five times as many otherwise."""
+    return seconds if LONG else 5 * seconds

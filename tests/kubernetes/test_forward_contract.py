@@ -17,10 +17,11 @@ import pytest
 
 from tests.real.asking import wait_until
 from tests.real.daemon import free_port
+from tests.scale import bound
 from tests.serving import Serving, serving
 
 RECORDS = "records:\n  web.mesh: 240.0.0.1\n  dual.mesh: [240.0.0.3, 'fd00:fd00::3']\n"
-AT_ONCE = 0.1
+AT_ONCE = bound(0.1)
 """Seconds; CoreDNS gives a probe half a second to a second."""
 
 

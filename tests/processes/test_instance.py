@@ -15,7 +15,7 @@ from meshdns.processes.status import read_status
 from meshdns.processes.status_file import start_of
 from tests.processes.load import address_in, ask_once, connections, datagrams
 from tests.processes.stubbed import wait_until
-from tests.scale import LONG, scale
+from tests.scale import LONG, bound, scale
 from tests.serving import Serving, serving
 
 NAMES = [f"service-{number}.default.mesh" for number in range(2_000)]
@@ -173,13 +173,15 @@ def test_sigterm_under_load_loses_nothing_over_udp_and_tcp(tmp_path: Path, respo
             server.process.send_signal(signal.SIGTERM)
             wait_until(lambda: read_status(tmp_path / "data").draining, "draining")
             assert not read_status(tmp_path / "data").ready
-            assert server.process.wait(20) == 0
-            assert 1.0 < time.monotonic() - told < 4.0
+            assert server.process.wait(40) == 0
+            assert 1.0 < time.monotonic() - told < bound(4.0)
             for load in (udp, first, second):
                 wait_until(lambda load=load: load.outcome.refused, "refused after the end")  # type: ignore[misc]
         for load in (udp, first, second):
             assert load.outcome.lost == []
-            assert max(sent for sent, _, _ in load.outcome.answers) > told + 0.9, "served as before for the drain"
+            assert max(sent for sent, _, _ in load.outcome.answers) > told + (0.9 if LONG else 0.5), (
+                "served as before for the drain"
+            )
 
 
 def test_sighup_under_load_applies_the_new_configuration_and_loses_nothing(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from meshdns.publisher.session import Protocol
 from meshdns.publisher.tokens import Token, read_key, sign
 from tests.publisher.meshes import dataplane, gateway, settings, written
 from tests.publisher.published import PATIENCE, publishing, stream
-from tests.scale import LONG
+from tests.scale import LONG, bound
 from tests.xds.control_plane import Relay
 from tests.xds.listening import Listening, source
 
@@ -72,7 +72,7 @@ async def test_a_change_reaches_the_stream_within_a_tenth_of_a_second(tmp_path: 
             published.write(dataplane("echo-1", "echo_default_svc_8080", port), CLIENT)
             nonce = (await opened.next()).nonce
             took.append(time.monotonic() - began)
-    assert sorted(took)[len(took) // 4] < 0.1  # the machine may be busy with other things, most of the time it is not
+    assert sorted(took)[len(took) // 4] < bound(0.1)
 
 
 def _names(protocol: Protocol, *names: str) -> dict[str, Any]:
@@ -129,7 +129,7 @@ async def test_one_stream_for_a_data_plane(tmp_path: Path, protocol: Protocol) -
                 await second.next()
             await first.ask(ENDPOINT)  # the first one lives on
             assert (await first.next()).type_url == ENDPOINT
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 async with stream(published.address, protocol) as later:
                     await later.ask(node="default.client")
@@ -184,7 +184,7 @@ async def test_a_name_server_lives_without_a_port_for_data_planes(tmp_path: Path
         publication = Publication(taken, data_dir=tmp_path / "third")
         events = publication.events()
         heard = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             async for event in events:
                 heard.append(event)
                 notices = event.notices if isinstance(event, Pushed) else ()

@@ -17,8 +17,9 @@ from meshdns.publisher.mesh_view import MeshView
 from meshdns.publisher.source import PublisherSource, read_once
 from meshdns.publisher.vips import Allocation, Leases
 from tests.publisher.meshes import dataplane, names, services, settings, written
+from tests.scale import bound
 
-PATIENCE = 20.0
+PATIENCE = 40.0
 
 
 @dataclass
@@ -107,7 +108,7 @@ async def test_a_change_is_published_within_a_tenth_of_a_second(tmp_path: Path) 
             followed.write(dataplane("a", "web"), dataplane("b", f"api{number}"))
             await followed.viewed(lambda view, name=f"api{number}.mesh": name in names(view))  # type: ignore[misc]
             took.append(time.monotonic() - began)
-        assert min(took) <= 0.1, took  # a busy machine may be slower now and then
+        assert min(took) <= bound(0.1), took
 
 
 async def test_vips_survive_a_restart(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-PATIENCE = 20.0
+PATIENCE = 40.0
 """Seconds that a server may take to answer for the first time, or to end."""
 
 NOBODY = 65534

@@ -21,7 +21,7 @@ from meshdns.publisher.session import Protocol
 from tests.parts import ENVOY
 from tests.real.daemon import Daemon, daemon
 
-PATIENCE = 20.0
+PATIENCE = 40.0
 
 
 @cache

@@ -10,7 +10,7 @@ from meshdns.inventory.event import Source, SourceEvent
 
 Kind = TypeVar("Kind")
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds; a source here is asked every few milliseconds."""
 
 

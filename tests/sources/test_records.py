@@ -171,7 +171,7 @@ def test_100_000_names_are_read_in_seconds() -> None:
     """Ten times what one core needs: what is looked for is anything quadratic."""
     count = scale(100_000)
     text = "records:\n" + "".join(f"  n{n}.mesh: 240.{n >> 16}.{n >> 8 & 255}.{(n & 255) or 1}\n" for n in range(count))
-    began = time.perf_counter()
+    began = time.process_time()
     table, faults = parse(text)
-    assert time.perf_counter() - began < 20 * count / 100_000
+    assert time.process_time() - began < 20 * count / 100_000
     assert (len(table.records), faults) == (count, ())

@@ -98,9 +98,9 @@ def test_a_name_of_255_octets_is_read() -> None:
 
 def test_the_largest_message_of_empty_options_is_read_in_bounded_time() -> None:
     message = query(WEB, 1, extra=opt(options=option(65001, b"") * 16_000), additional=1)
-    began = time.perf_counter()
+    began = time.process_time()
     parsed = parse_query(message)
-    assert time.perf_counter() - began < 0.5  # about 10 ms; the bound is for slow machines
+    assert time.process_time() - began < 0.5  # about 10 ms; the bound is for slow machines
     assert parsed is not None
     assert parsed.edns is not None
     assert len(parsed.edns.options) == 16_000
