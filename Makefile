@@ -10,10 +10,12 @@
 #   make clean      remove what the others made
 #
 # PYTHON=python3.12 chooses the interpreter, PYTEST='-k store -x' adds to pytest's words, BENCH=--quick to bench's.
+# WORKERS=2 runs fewer tests beside each other; three suit two cores, since half of the time is spent waiting.
 
 PYTHON ?= python3
 UV ?= uv
 PYTEST ?=
+WORKERS ?= 3
 BENCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -57,7 +59,7 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST)
 
 test-long: export MESHDNS_LONG = 1
 test-long: lint
