@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from meshdns.errors import UpstreamError
+from meshdns.upstream.alarms import Alarms
 from meshdns.upstream.asking import Form, Heard, build_query, hear, mix_case
 from meshdns.upstream.checking import Checked, IsOurs, Rejected, TtlLimits, check
 from meshdns.upstream.exchange import Datagrams, Exchange
@@ -48,7 +49,7 @@ class Asker:
     """Asks servers. clock: monotonic seconds. draw: a random number in 0…1.
 
     suspected, recovered: told when a server stops and begins to answer. sent: id and question of every query that
-    waits over UDP: one that comes to ourselves has gone in a circle.
+    waits over UDP: one that comes to ourselves has gone in a circle. alarms: of all its questions.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Asker:
         self._recovered = recovered
         self.now = clock
         self.sent: set[bytes] = set()
+        self.alarms = Alarms()
 
     def close(self) -> None:
         """Hear no more datagrams."""

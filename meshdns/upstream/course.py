@@ -10,6 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from meshdns.errors import UpstreamError
+from meshdns.upstream.alarms import Sleeper
 from meshdns.upstream.asker import Asked, Asker, Attempt, Said
 from meshdns.upstream.asking import Form, Heard
 from meshdns.upstream.checking import Checked, Rejected
@@ -47,8 +48,8 @@ class Course:
     """
 
     __slots__ = (
-        "_asked", "_asker", "_attempts", "_began", "_faults", "_other_case", "_peers", "_race", "_refused_opt",
-        "_rejected", "_timer", "_told",
+        "_alarm", "_asked", "_asker", "_attempts", "_began", "_ending", "_faults", "_other_case", "_peers", "_race",
+        "_refused_opt", "_rejected", "_told",
     )  # fmt: skip
 
     def __init__(self, asker: Asker, asked: Asked, every: Iterable[Peer], told: Callable[[Outcome], None]) -> None:
@@ -57,7 +58,8 @@ class Course:
         self._told: Callable[[Outcome], None] | None = told
         self._peers = [peer for peer in every if not peer.forwards_back]
         self._attempts: list[Attempt] = []
-        self._timer: asyncio.Handle | None = None
+        self._alarm: set[Sleeper] = set()
+        self._ending: asyncio.Handle | None = None
         self._refused_opt: dict[int, bool] = {}
         """Places of servers asked again without OPT → whether the refusal was a whole, matching answer."""
         self._other_case: set[int] = set()
@@ -69,14 +71,15 @@ class Course:
         self._race = Race([peer.health for peer in self._peers], ranks, self._began, stream_only=streams)
         outcome = self._proceed()
         if outcome is not None:
-            self._timer = asyncio.get_running_loop().call_soon(self._end, outcome)
+            self._ending = asyncio.get_running_loop().call_soon(self._end, outcome)
 
     def close(self) -> None:
         """End without an outcome, if there was none yet."""
         self._told = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.discard(self)
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
         attempts, self._attempts = self._attempts, []
         for attempt in attempts:
             attempt.cancel()
@@ -87,7 +90,8 @@ class Course:
         if told is not None:
             told(outcome)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Do what is due."""
         try:
             outcome = self._proceed()
         except Exception:  # a fault of ours must cost one question, not the service; it is logged
@@ -123,9 +127,8 @@ class Course:
             self._start(attempt)
         if race.is_over(now):
             return self._unanswered()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, race.wakes() - now), self._wake)
+        self._alarm.discard(self)
+        self._alarm = asker.alarms.put(self, race.wakes() - now)
         return None
 
     def _start(self, attempt: Try, form: Form | None = None) -> None:
