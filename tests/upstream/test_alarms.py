@@ -48,4 +48,4 @@ async def test_who_leaves_sleeps_on_and_a_fault_wakes_the_others_all_the_same(
         alarms.put(gone, 2 * MOMENT).discard(gone)
         await wait_for(*others)
     assert not gone.woken
-    assert caplog.text.count("a bad dream") == 3
+    assert caplog.text.count("ValueError: a bad dream") == 3
