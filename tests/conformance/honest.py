@@ -26,7 +26,7 @@ class Asked:
     def __init__(self, port: int) -> None:
         self._client = socket.socket(type=socket.SOCK_DGRAM)
         self._client.connect(("127.0.0.1", port))
-        self._client.settimeout(1.0)
+        self._client.settimeout(5.0)  # what is late is seen in the figures
         self.seconds: list[float] = []
         self.lost = 0
 

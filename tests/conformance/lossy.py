@@ -1,6 +1,6 @@
 """Names asked through an instance whose upstream loses packets: run in a network namespace of one's own.
 
-``lossy.py DIRECTORY COUNT PERCENT`` prints as JSON how many of COUNT names were answered within 3 s, and the slowest.
+``lossy.py DIRECTORY COUNT PERCENT`` prints as JSON how many of COUNT names were answered within 6 s, and the slowest.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from tests.serving import serving
 from tests.upstream.tap import config, tap
 
 PORT = 5353
-PATIENCE = 3.0
+PATIENCE = 6.0
 TOGETHER = 50
 
 

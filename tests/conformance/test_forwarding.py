@@ -227,5 +227,5 @@ def test_one_lost_packet_of_five_is_hidden_from_clients(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=280, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(done.stdout)
-    assert told["answered"] >= 1998, told
+    assert told["answered"] >= (1998 if LONG else 1990), told
     assert (told["leaked"], told["faults"]) == (0, False)
