@@ -20,17 +20,42 @@ MAPPED = b"00000000000000000000ffff"
 """How an IPv4-mapped address begins in a body."""
 
 
+LARGE = 5_000
+"""From this many names on a table is packed."""
+
+
 class Bodies(Mapping[str, NameRecord]):
     """Records by their names in lower case, all of one origin, each made when it is asked for.
 
     octets: the body of each. It must not be changed any more.
     """
 
-    __slots__ = ("__weakref__", "octets", "origin")
+    __slots__ = ("__weakref__", "_octets", "_packed", "origin")
 
     def __init__(self, octets: Mapping[str, bytes], origin: Origin) -> None:
-        self.octets = octets
+        self._octets: Mapping[str, bytes] | None = octets
+        self._packed = ("", b"")
         self.origin = origin
+
+    @property
+    def octets(self) -> Mapping[str, bytes]:
+        """The body of each."""
+        if self._octets is None:
+            names, bodies = self._packed
+            self._packed = ("", b"")
+            values = [body + b"\0" for body in bodies[:-1].split(b"\0")]
+            self._octets = dict(zip(names.split("\n"), values, strict=True))
+        return self._octets
+
+    def pack(self) -> None:
+        """Keep a large table in two pieces until it is asked for again.
+
+        That is a third of the memory; and 200,000 small values, made in the midst of a push, would keep the interpreter
+        from giving back what the push needed.
+        """
+        if self._octets is not None and len(self._octets) >= LARGE:
+            self._packed = ("\n".join(self._octets), b"".join(self._octets.values()))
+            self._octets = None
 
     def __getitem__(self, name: str) -> NameRecord:
         return decode_body(self.octets[name], self.origin)

@@ -102,6 +102,7 @@ class Sync:
             try:
                 async for event in source.events():
                     intake.take(event)
+                    del event  # with its table
                     self._tell()
                 problem = "its events ended, which they never should"
                 log.error("source %s: %s; begun again", source.name, problem)

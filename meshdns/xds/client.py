@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ import grpc
 from grpc import aio
 
 from meshdns.errors import ResourceError
+from meshdns.inventory.body import Bodies
 from meshdns.inventory.event import Connected, Disconnected, Noticed, Pushed, SourceEvent
 from meshdns.inventory.record import Table
 from meshdns.xds.backoff import Backoff
@@ -102,6 +103,7 @@ class KumaSource:
                 yield event
                 if isinstance(event, Pushed):  # not before it is stored: the last table is what it is compared with
                     self._previous = event.table
+                    _pack(item.pieces, event.table)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -320,3 +322,11 @@ class _Connection:
         assert self._settings.ca_file is not None  # KumaSettings demands it
         credentials = grpc.ssl_channel_credentials(root_certificates=read_ca(self._settings.ca_file))
         return aio.secure_channel(self._settings.address, credentials, options=options)
+
+
+def _pack(pieces: Mapping[str, Piece], table: Table) -> None:
+    """Keep what a push leaves behind in little memory."""
+    documents = [piece.table.document.records for piece in pieces.values() if piece.table is not None]
+    for records in (*documents, table.records):
+        if isinstance(records, Bodies):
+            records.pack()

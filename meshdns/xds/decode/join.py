@@ -80,8 +80,10 @@ def join(
         ports_of = {vip: _ports(by_vip.get(vip, ()), names, zones, service_vip_port) for vip, names in names_of.items()}
         bodies = _with_ports(bodies, vips_of, ports_of, zones)
     known = document.records
-    origin = known.origin if isinstance(known, Bodies) else next((each.origin for each in known.values()), Origin(""))
-    records = Bodies(bodies, origin)
+    if isinstance(known, Bodies):
+        records = known if bodies is known.octets else Bodies(bodies, known.origin)
+    else:
+        records = Bodies(bodies, next((each.origin for each in known.values()), Origin("")))
     if previous is not None:
         notices.extend(_moved(records, previous.records))
     listeners = {place: outbound.service for place, outbound in by_place.items()}
