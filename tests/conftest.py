@@ -6,8 +6,13 @@
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.parts import PARTS
+
+# How long an example takes says how busy the machine is. What Hypothesis chooses by itself, in CI too, stays.
+settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -135,7 +135,7 @@ def test_told_to_end_it_serves_on_for_drain_and_then_answers_all_that_came(
         except ConnectionRefusedError:
             pass
         assert time.monotonic() - told > 1.5
-        assert answered > 100
+        assert answered > 20
         assert instance.process.wait(PATIENCE) == 0
         assert not instance.status().draining
 

@@ -21,7 +21,7 @@ from meshdns.publisher.session import Protocol
 from tests.parts import ENVOY
 from tests.real.daemon import Daemon, daemon
 
-PATIENCE = 40.0
+PATIENCE = 60.0  # Envoy waits up to half a minute before it connects again
 
 
 @cache
