@@ -39,6 +39,7 @@ _THEN_MAPPED = b" " + MAPPED
 _BEFORE, _V4, _TWIN = len('["","'), 8, 33
 """Octets of a body before its addresses, besides its name; of an IPv4 address; of its IPv4-mapped twin behind it."""
 _OCTETS = sorted((bytes((len(str(octet)),)) + str(octet).encode(), octet) for octet in range(256))
+_OCTET_AT = dict(_OCTETS)
 _POINTER_HEADS = [rrset(PTR, PTR_TTL, [bytes(length)])[:-length] for length in range(1, 256)]
 """How the RRset of one PTR record begins whose target has (place + 1) octets."""
 _KEY = itemgetter(0)
@@ -169,6 +170,7 @@ class _Work:
         for rows in self._rows.values():
             rows.sort(key=_KEY)
         shared = self._shared()
+        pointed = self._pointed(groups)
         others = self._others
         for length in [length for length in self._rows if length <= _LONGEST_OCTET]:  # among the pointers
             for chunk in _write_rows(self._rows.pop(length), shared):
@@ -177,7 +179,7 @@ class _Work:
         others.sort(key=_KEY)
         taken = 0
         ordered = (_write_rows(rows, shared) for _, rows in sorted(self._rows.items()))
-        for chunk in chain(self._write_pointers(groups), chain.from_iterable(ordered)):
+        for chunk in chain(self._write_pointers(groups, pointed), chain.from_iterable(ordered)):
             upto = bisect_left(others, chunk.keys[-1], taken, key=_KEY)
             yield _merge(chunk, others[taken:upto]) if upto > taken else chunk
             taken = upto
@@ -192,6 +194,19 @@ class _Work:
             if at < len(rows) and rows[at][0] == key:
                 shared[key] = self._marks.pop(key) + 1
         return shared
+
+    def _pointed(self, groups: Mapping[bytes, list[tuple[int, bytes]]]) -> dict[bytes, int]:
+        """Take out the marks that a pointer shares with records at its own name or below, counted together."""
+        if all(parent.plain for parent in self._parents.values()):
+            return {}
+        pointed = {}
+        zones = {_reverse_zone(three): three for three in groups}
+        for key in list(self._marks):
+            end = key[0] + 1
+            three = zones.get(key[end:])
+            if three is not None and _OCTET_AT.get(key[:end]) in {octet for octet, _ in groups[three]}:
+                pointed[key] = self._marks.pop(key) + 1
+        return pointed
 
     def _pair(self, served: Served) -> set[str]:
         """Note the other spellings of names, and the marks of those that are pairs; give their underscored halves."""
@@ -281,8 +296,8 @@ class _Work:
             self._others += entries.rrsets.items()
             self._marks.update(entries.owners)
 
-    def _write_pointers(self, groups: Mapping[bytes, list[tuple[int, bytes]]]) -> Chunks:
-        """Write PTR RRsets and their marks."""
+    def _write_pointers(self, groups: Mapping[bytes, list[tuple[int, bytes]]], pointed: Mapping[bytes, int]) -> Chunks:
+        """Write PTR RRsets and their marks; *pointed*: those that are needed more than once."""
         placed: list[list[tuple[bytes, bytes]]] = [[] for _ in range(256)]
         for zone, group in sorted((_reverse_zone(three), group) for three, group in groups.items()):
             for octet, name in group:
@@ -294,7 +309,8 @@ class _Work:
                 for zone, name in some:
                     owner = label + zone
                     keys += (owner, owner + _PTR)
-                    values += (_ONCE, _POINTER_HEADS[len(name) - 1] + name)
+                    mark = pointed[owner].to_bytes(4, "big") if owner in pointed else _ONCE
+                    values += (mark, _POINTER_HEADS[len(name) - 1] + name)
                 yield Columns(keys, values)
             placed[octet].clear()
 

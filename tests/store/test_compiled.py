@@ -98,6 +98,24 @@ def assert_indexes(writer: Writer, ranked: list[Table]) -> None:
             assert now.names_of(vip) == tuple(sorted(name for name, each in served.items() if vip in each.addresses))
 
 
+@pytest.mark.parametrize("name", ["1.0.0.240.in-addr.arpa", "x.1.0.0.240.in-addr.arpa", "*.0.0.240.in-addr.arpa"])
+@pytest.mark.parametrize("anew", [-1.0, 1e9])
+def test_a_record_may_stand_where_a_pointer_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, anew: float
+) -> None:
+    """Both, each alone, and both again: the mark of the name goes with the last of them."""
+    monkeypatch.setattr(writer_module, "ANEW", anew)
+    vip = NameRecord("a.mesh", (address("240.0.0.1"),))
+    own = NameRecord(name, (address("240.0.7.1"),))
+    writer = Writer(tmp_path / "store", rules=RULES, sources=["kuma"])
+    for number, records in enumerate([(vip, own), (vip,), (own,), (vip, own)]):
+        now = table(*records)
+        writer.apply("kuma", now)
+        assert database(writer, "zone") == zone_of([now], RULES, ["kuma"]), number
+        assert_digest(writer)
+    writer.close()
+
+
 def test_a_change_of_leniency_recompiles_the_table(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "store", rules=RULES, sources=["kuma"])
     records = [
