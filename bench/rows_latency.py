@@ -29,9 +29,9 @@ HOW = (
     "core of a virtual machine for milliseconds stops both servers alike, and would be what a p99 shows. So a process "
     "at real-time priority, which nothing but the host can hold up, sleeps 0.25 ms at a time on the servers' core, and "
     "queries within a millisecond of a moment at which it, or the prober on the other core, was held up by more than "
-    "0.2 ms are not counted, of neither server; the JSON has their share (held), and the p99 of the middle window with all "
-    "queries. Both servers have the highest priority (nice -20): other processes of the machine stay out of it as far as "
-    "they can."
+    "0.2 ms are not counted, of neither server; the JSON has their share (held), and the p99 of the middle window with "
+    "all queries. Both servers have the highest priority (nice -20): other processes of the machine stay out of it as "
+    "far as they can."
 )
 
 
