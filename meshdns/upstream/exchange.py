@@ -25,8 +25,9 @@ PORT_TRIES = 8
 LARGEST = 65_535
 """Octets of the largest datagram."""
 
-LOOK = 32
-"""Sockets read before others in the process have their turn."""
+LOOK = 64
+"""Sockets read before others in the process have their turn: some milliseconds of work. More than begin in a turn, so
+that answers never wait for questions."""
 
 _WITHOUT_WAITING = socket.SOCK_DGRAM | getattr(socket, "SOCK_NONBLOCK", 0)
 _EPOLL = hasattr(select, "epoll")

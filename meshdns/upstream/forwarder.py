@@ -8,7 +8,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from meshdns.upstream.asker import Asker
@@ -29,6 +28,7 @@ from meshdns.upstream.replying import (
 )
 from meshdns.upstream.settings import CacheSettings, UpstreamSettings
 from meshdns.upstream.special import SpecialNames
+from meshdns.upstream.state import Counts, state
 from meshdns.upstream.tending import Tender, is_circle_name
 from meshdns.wire.query import Query
 from meshdns.wire.reply import (
@@ -58,24 +58,6 @@ CIRCLE = Ede(EDE_OTHER, "this question came back: upstreams forward in a circle"
 _RANDOM = secrets.SystemRandom()
 
 OursOf = Callable[[bytes, int], Ours | None]
-
-
-@dataclass(slots=True)
-class Counts:
-    """What a forwarder did, each number only growing."""
-
-    hits: int = 0
-    misses: int = 0
-    joined: int = 0
-    """Misses that found their question already asked."""
-    stale: int = 0
-    prefetched: int = 0
-    special: int = 0
-    failed: int = 0
-    """Questions that nobody answered."""
-    crowded: int = 0
-    """Clients refused because too much waited."""
-    flushed: int = 0
 
 
 class Forwarder:
@@ -307,25 +289,4 @@ class Forwarder:
 
     def state(self) -> dict[str, Any]:
         """Give what ``status`` shows: the cache, and each server of each zone; times in seconds and unix time."""
-        held = self._cache.statistics
-        return {
-            "cache": {"entries": held.entries, "bytes": held.octets, "failures": held.failures},
-            "waiting": len(self._questions),
-            "upstreams": [
-                {
-                    "zone": zone.settings.zone,
-                    "server": str(peer.server),
-                    "rtt": None if peer.health.rtt is None else round(peer.health.rtt, 6),
-                    "suspect_since": peer.suspect_wall,
-                    "forwards_back": peer.forwards_back,
-                    "queries": peer.queries,
-                    "answers": peer.answers,
-                    "timeouts": peer.timeouts,
-                    "errors": peer.errors,
-                    "last_error": peer.last_error,
-                }
-                for zone in self._zones
-                for peer in zone.peers
-            ],
-            "without_servers": [zone.settings.zone for zone in self._zones if not zone.peers],
-        }
+        return state(self._zones, self._cache, len(self._questions))

@@ -1,6 +1,6 @@
 """Who of those that wait for their question to be asked is next: doors in turn, domains in turn behind each. Pure.
 
-To ask costs a hundred times what a refusal does. Were everything asked at once that clients can send, the process
+To ask costs ten times what a refusal does. Were everything asked at once that clients can send, the process
 would do nothing else: it would hear neither answers nor anybody who has less to ask. So a few questions begin in one
 turn of the event loop, and the others stand in line. A door is where a question came in: a listen address and a
 transport. Whoever floods one keeps nobody waiting at another, and whoever asks much of one domain keeps nobody
@@ -12,7 +12,7 @@ from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 PER_DOOR = 1_000
-"""Questions in line behind one door: what a busy machine begins to ask in about a second."""
+"""Questions in line behind one door: what a machine begins to ask in a fraction of a second, a busy one in a second."""
 
 PER_SUFFIX = 200
 """Questions of one domain in line behind one door."""
