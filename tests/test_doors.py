@@ -32,7 +32,7 @@ MODULES = {path.relative_to(PACKAGE).as_posix(): imported(path) for path in sort
         ("envoy", ["xds/decode/", "publisher/resources/"]),
         ("asyncio_dgram", ["transport/udp.py", "upstream/exchange.py"]),
         ("cachetools", ["upstream/cache.py"]),
-        ("ctypes", ["store/malloc.py", "transport/mmsg.py"]),
+        ("ctypes", ["processes/spare_memory.py", "transport/mmsg.py"]),
         ("kubernetes", ["kubernetes/client.py"]),
     ],
 )

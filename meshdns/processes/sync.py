@@ -15,18 +15,19 @@ from collections.abc import MutableSequence, Sequence
 from meshdns import log as logs
 from meshdns.config import Config, SourceSettings
 from meshdns.errors import StoreError
-from meshdns.inventory.event import Source
+from meshdns.inventory.event import Pushed, Source
 from meshdns.processes.child import FINISH, listen_to_signals
 from meshdns.processes.intake import Intake
 from meshdns.processes.lifeline import follow
 from meshdns.processes.restarts import EXIT_STORE_DAMAGED, FIRST_DELAY, Streak
+from meshdns.processes.spare_memory import give_back
 from meshdns.processes.status import SourceState
 from meshdns.processes.status_file import Number, StatusWriter, directory
 from meshdns.publisher.settings import PublisherSettings
 from meshdns.sources.settings import FileSettings, KumaDpSettings
 from meshdns.store import integrity
 from meshdns.store.schema import store_path
-from meshdns.store.writer import Writer
+from meshdns.store.writer import LARGE, Writer
 
 log = logging.getLogger("meshdns.processes.sync")  # not __name__: that is __main__
 
@@ -35,6 +36,9 @@ TICK = 1.0
 
 NICE = 3
 """By how much less than responders ``sync`` counts when there is not enough of a core for both."""
+
+SETTLED = 0.25
+"""Seconds after a large push until the memory that it needed is given back: its source lets go of it meanwhile."""
 
 LONGEST_WAIT = 30.0
 """Seconds between two attempts to open a store that cannot be opened (disk full, no right)."""
@@ -82,6 +86,7 @@ class Sync:
         kinds = {settings.name: settings.type for settings in config.sources}
         self._intakes = {source.name: Intake(source.name, kinds[source.name], writer) for source in sources}
         self._document: object = None
+        self._giving_back: asyncio.TimerHandle | None = None
 
     async def run(self, finish: asyncio.Event) -> None:
         """Follow the sources until *finish* is set."""
@@ -102,6 +107,8 @@ class Sync:
             try:
                 async for event in source.events():
                     intake.take(event)
+                    if isinstance(event, Pushed) and len(event.table.records) >= LARGE:
+                        self._give_back_soon()
                     del event  # with its table
                     self._tell()
                 problem = "its events ended, which they never should"
@@ -112,6 +119,11 @@ class Sync:
             intake.disconnected(problem)
             self._tell()
             await asyncio.sleep(max(FIRST_DELAY, streak.died(time.monotonic() - began)))
+
+    def _give_back_soon(self) -> None:
+        if self._giving_back is not None:
+            self._giving_back.cancel()
+        self._giving_back = asyncio.get_running_loop().call_later(SETTLED, give_back)
 
     async def _beat(self) -> None:
         while True:

@@ -16,7 +16,7 @@ from meshdns.store.batch import Batch
 from meshdns.store.lines import UNPOINTED, addressed, joined, lines
 from meshdns.store.merge import Winner
 from meshdns.store.schema import ReadTransaction, Store
-from meshdns.zone.entries import DELIVERED_KEY, Entries, Rules, compile_pointers, compile_record, twin
+from meshdns.zone.entries import DELIVERED_KEY, Entries, Rules, compile_pointers, compile_record, to_apex, twin
 
 Winners = Mapping[str, Winner]
 
@@ -118,6 +118,7 @@ def rebuild(batch: Batch, rules: Rules, served: Sequence[Served]) -> None:
             batch.put_new(database, chunk, append=True)
     if delivered is not None:
         batch.put("zone", DELIVERED_KEY, delivered)
+    to_apex.cache_clear()  # what outlives the work in the midst of its memory keeps all of that from being given back
 
 
 def _same_addresses(one: Sequence[IPAddress], other: Sequence[IPAddress]) -> bool:

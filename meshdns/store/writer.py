@@ -27,7 +27,6 @@ from meshdns.store.delivered import add_delivered, put_delivered, read_delivered
 from meshdns.store.difference import Difference, compare
 from meshdns.store.guard import Guard, taken_over
 from meshdns.store.journal import HOLD_OVER, NO_LONGER_CONFIGURED, JournalRow, append_row
-from meshdns.store.malloc import trim
 from meshdns.store.merge import Winner, all_served, find_conflicts, records_of, winner_of
 from meshdns.store.progress import Progress, read_progress, write_progress
 from meshdns.store.record_codec import encode_all
@@ -443,12 +442,8 @@ class Writer:
             self._state = self._store.state(txn)
 
     def _give_back_memory(self) -> None:
-        """Open the store again: LMDB keeps the memory of its largest commit, 60 MiB for 100,000 names.
-
-        And the C library keeps what is free, but in the midst of what is not.
-        """
+        """Open the store again: LMDB keeps the memory of its largest commit, 60 MiB for 100,000 names."""
         self._close_for_now()
-        trim()
         try:
             self._open_again()
         except StoreError as error:
