@@ -34,6 +34,10 @@ BATCHES = 2
 FEW = 2
 """Datagrams. After a batch that held no more, the next datagram is expected to come alone."""
 
+LONE = 4
+"""Datagrams answered alone, one after another, before it is seen what else waits: while the turns of others are
+long, a queue that is read once in each looks like datagrams that come apart."""
+
 SOON = 50e-6
 """Seconds. A datagram that comes so soon after others were answered has more behind it: they are taken together."""
 
@@ -73,6 +77,7 @@ class BatchListener:
         self._space = memoryview(bytearray(mmsg.LARGEST))
         self._may_be_alone = not wildcard  # the address that was asked comes with a batch only
         self._is_alone = False
+        self._lone = 0
         self._last = 0.0
         self._v6 = sock.family == socket.AF_INET6
         self._kernel = KernelDrops(sock)
@@ -103,9 +108,11 @@ class BatchListener:
 
     def _on_readable(self) -> None:
         last, count = self._last, 1
-        if self._is_alone and time.perf_counter() - last > SOON:
+        if self._is_alone and self._lone < LONE and time.perf_counter() - last > SOON:
+            self._lone += 1
             self._answer_one()
         else:
+            self._lone = 0
             count = self._answer_many()
             self._is_alone = count <= FEW and self._may_be_alone
         self._last = time.perf_counter()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from meshdns.transport import mmsg, sockets
 from meshdns.transport.sockets import Endpoint, bind
 from meshdns.transport.udp import AddressListener, Handler, UdpListener, WildcardListener, listener, source_only
-from meshdns.transport.udp_batch import BatchListener
+from meshdns.transport.udp_batch import LONE, SOON, BatchListener
 
 Listener = UdpListener | BatchListener
 Make = Callable[[socket.socket, Handler], Listener]
@@ -244,3 +245,21 @@ def test_the_bound_address_decides_the_kind() -> None:
         ((endpoint,),) = bound.rows
         assert type(listener(endpoint.udp, echo)) is kind
         bound.close()
+
+
+@NO_BATCH
+def test_a_queue_that_is_read_once_in_a_long_turn_of_others_is_not_taken_for_lone_datagrams() -> None:
+    bound = bind(["127.0.0.1:0"])
+    ((endpoint,),) = bound.rows
+    served = batch(endpoint.udp, echo)
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.connect(endpoint.udp.getsockname())
+        client.send(b"lone")
+        served._on_readable()
+        for _ in range(100):
+            client.send(b"crowd")
+        for _ in range(LONE + 1):
+            time.sleep(2 * SOON)
+            served._on_readable()
+        assert served.statistics.answered == 101
+    bound.close()
