@@ -29,7 +29,7 @@ LATE = 10_000.0
 """µs. A query that took longer is late."""
 
 LATE_WHAT = "queries > 10 ms, of those that the host held up neither at the server's core nor at the prober's"
-"""``rows_latency`` says how that is known; the details count all (late) and the time since their sending (late_sent)."""
+"""``rows_latency`` says how that is known; the details count all, and those late since they were sent (late_sent)."""
 
 OWN = ("replace-late", "replace-lost", "replace-visible", "replace-memory")
 THEIRS = ("replace-coredns-late", "replace-coredns-lost", "replace-coredns-visible")
