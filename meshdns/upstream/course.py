@@ -16,6 +16,7 @@ from meshdns.upstream.asking import Form, Heard
 from meshdns.upstream.checking import Checked, Rejected
 from meshdns.upstream.peer import Peer
 from meshdns.upstream.selection import HEDGE, Race, Transport, Try
+from meshdns.upstream.tending import is_circle_name
 from meshdns.wire.reply import AD, FORMERR, NOTIMP, SERVFAIL, TC
 
 log = logging.getLogger(__name__)
@@ -48,15 +49,17 @@ class Course:
     """
 
     __slots__ = (
-        "_alarm", "_asked", "_asker", "_attempts", "_began", "_ending", "_faults", "_other_case", "_peers", "_race",
-        "_refused_opt", "_rejected", "_told",
+        "_alarm", "_asked", "_asker", "_attempts", "_began", "_circular", "_ending", "_faults", "_other_case",
+        "_peers", "_race", "_refused_opt", "_rejected", "_told",
     )  # fmt: skip
 
     def __init__(self, asker: Asker, asked: Asked, every: Iterable[Peer], told: Callable[[Outcome], None]) -> None:
         self._asker = asker
         self._asked = asked
         self._told: Callable[[Outcome], None] | None = told
-        self._peers = [peer for peer in every if not peer.forwards_back]
+        # Who forwards back to us is asked for nothing but what shows that to others: else only one of two finds out.
+        self._circular = is_circle_name(asked.name)
+        self._peers = [peer for peer in every if self._circular or not peer.forwards_back]
         self._attempts: list[Attempt] = []
         self._alarm: set[Sleeper] = set()
         self._ending: asyncio.Handle | None = None
@@ -118,7 +121,7 @@ class Course:
         asker, race = self._asker, self._race
         if not self._peers:
             return Unanswered(SERVFAIL, "no upstream can be asked", True)
-        if all(peer.forwards_back for peer in self._peers):  # found out meanwhile
+        if not self._circular and all(peer.forwards_back for peer in self._peers):  # found out meanwhile
             return Unanswered(SERVFAIL, "upstreams forward back to this instance", False)
         now = asker.now()
         for lost in race.expire(now):

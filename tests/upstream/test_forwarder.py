@@ -422,7 +422,7 @@ async def test_two_that_forward_to_each_other_send_few_packets_and_find_out(capl
             self.transport: asyncio.DatagramTransport = transport  # type: ignore[assignment]
 
         def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-            counts[self.to] += b"loop-test" not in data
+            counts[self.to] += b"loop-test" not in data.lower()
             task = asyncio.create_task(self.answer(data, addr))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
