@@ -35,8 +35,8 @@ FEW = 2
 """Datagrams. After a batch that held no more, the next datagram is expected to come alone."""
 
 LONE = 4
-"""Datagrams answered alone, one after another, before it is seen what else waits: while the turns of others are
-long, a queue that is read once in each looks like datagrams that come apart."""
+"""Of so many datagrams answered alone one is followed by a look for another: while the turns of others are long, a
+queue that is read once in each looks like datagrams that come apart."""
 
 SOON = 50e-6
 """Seconds. A datagram that comes so soon after others were answered has more behind it: they are taken together."""
@@ -108,11 +108,12 @@ class BatchListener:
 
     def _on_readable(self) -> None:
         last, count = self._last, 1
-        if self._is_alone and self._lone < LONE and time.perf_counter() - last > SOON:
-            self._lone += 1
+        if self._is_alone and time.perf_counter() - last > SOON:
             self._answer_one()
+            self._lone += 1
+            if self._lone % LONE == 0:
+                self._is_alone = not self._answer_one()
         else:
-            self._lone = 0
             count = self._answer_many()
             self._is_alone = count <= FEW and self._may_be_alone
         self._last = time.perf_counter()
@@ -132,25 +133,26 @@ class BatchListener:
                 os.sched_yield()
         return total
 
-    def _answer_one(self) -> None:
-        """Answer the datagram that waits."""
+    def _answer_one(self) -> bool:
+        """Answer the datagram that waits; tell whether there was one."""
         try:
             length, client = self._socket.recvfrom_into(self._space)
         except BlockingIOError:
-            return
+            return False
         except OSError:  # as for a batch
             self._failed += 1
-            return
+            return True
         self._received += 1
         try:
             (reply,) = self._handler((bytes(self._space[:length]),), lambda _: client[0])
         except Exception:  # as for a batch
             log.exception("the listener on %s lost a query", self._socket.getsockname())
-            return
+            return True
         if isinstance(reply, bytes):
             self._send_one(client, reply)
         elif reply is not None:
             reply.deliver_to(partial(self._send_one, client))
+        return True
 
     def _send_one(self, client: tuple[Any, ...], reply: bytes) -> None:
         try:
