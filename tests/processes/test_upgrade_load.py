@@ -55,7 +55,9 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, numbe
     return True
 
 
-async def _client(where: tuple[str, int], seen: Connections, stopping: threading.Event, *, keeps: bool) -> None:
+async def _client(
+    where: tuple[str, int], seen: Connections, stopping: threading.Event, *, keeps: bool, pace: float
+) -> None:
     """Ask again and again: over a connection for each query, or over one for as long as it stands."""
     number = 0
     while not stopping.is_set():
@@ -77,21 +79,21 @@ async def _client(where: tuple[str, int], seen: Connections, stopping: threading
                     seen.answered += 1
                     if stopping.is_set():
                         break
-                    await asyncio.sleep(0.03 if keeps else 0)
+                    await asyncio.sleep(0.03 * pace if keeps else 0)
             finally:
                 writer.transport.abort() if stopping.is_set() else writer.close()
         except (OSError, EOFError, TimeoutError) as fault:
             seen.faults.append(f"{time.strftime('%H:%M:%S')} {stage}: {fault!r}")
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2 * pace)
 
 
 @contextmanager
-def tcp_clients(where: tuple[str, int], count: int) -> Iterator[Connections]:
-    """*count* clients over TCP until the block ends; every second one keeps its connection."""
+def tcp_clients(where: tuple[str, int], count: int, *, pace: float = 1.0) -> Iterator[Connections]:
+    """*count* clients over TCP until the block ends; every second one keeps its connection. pace: of their pauses."""
     seen, stopping = Connections(), threading.Event()
 
     async def run() -> None:
-        await asyncio.gather(*(_client(where, seen, stopping, keeps=bool(i % 2)) for i in range(count)))
+        await asyncio.gather(*(_client(where, seen, stopping, keeps=bool(i % 2), pace=pace) for i in range(count)))
 
     thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
     thread.start()
@@ -158,7 +160,7 @@ def test_ten_upgrades_under_20000_queries_a_second(tmp_path: Path, listener: str
         host, port = server.listen[0]
         command = f"{which('dnsperf')} -s {host} -p {port} -d {tmp_path / 'queries'} -Q 20000 -q 200 -c 8 -t 10 -l"
         with (
-            tcp_clients((host, port), 200) as seen,
+            tcp_clients((host, port), 200, pace=5.0) as seen,  # slow enough to leave dnsperf a core
             subprocess.Popen([*command.split(), "1000"], stdout=subprocess.PIPE, text=True) as flood,
         ):
             for _ in range(10):
