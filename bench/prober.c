@@ -1,12 +1,12 @@
 /* An open-loop prober: asks on a fixed schedule whatever comes back, and measures from the time at which a query was due.
 
    cc -O2 -o prober prober.c
-   ./prober PORT RATE SECONDS QUERIES [OUTSTANDING [CORE]]
+   ./prober PORT RATE SECONDS QUERIES [OUTSTANDING [CORE [NAP]]]
 
    QUERIES: lines "NAME" or "NAME INDEX", asked in turn for A. With an INDEX the answer must be 240.x.y.z, where x >> 1 is
    the generation of the table, the rest of x, y and z are the index: anything else is counted as wrong. SIGTERM ends the
    schedule early. OUTSTANDING: seconds to wait for what was sent last (default 2). CORE: the server's; then a watch is kept
-   on it: a process at real-time priority, which is held up by nothing but the host, sleeps 0.25 ms at a time.
+   on it: a process at real-time priority, which is held up by nothing but the host, sleeps NAP µs (default 250) at a time.
 
    Writes one line of JSON: sent, lost, wrong; latencies in µs (p50, p90, p99, p999, max), from the time due until the
    reply was read; late: over 10 ms of that, late_sent: over 10 ms from the true time of sending until the reply reached
@@ -34,7 +34,6 @@
 #define LATE 10000000 /* ns */
 #define IDS 65536
 #define GENERATIONS 128
-#define NAP 250000    /* ns that the watch sleeps */
 #define STALL 200000  /* ns of delay that are not ours nor the server's */
 #define SLOT 1000000  /* ns */
 #define SETTLE 50000000 /* ns at the beginning in which the server finds its caches again */
@@ -84,7 +83,7 @@ static void first_in_line(int priority) {
     mlockall(MCL_CURRENT | MCL_FUTURE);
 }
 
-static void watch(int core) {
+static void watch(int core, int64_t nap) {
     cpu_set_t there;
     CPU_ZERO(&there);
     CPU_SET(core, &there);
@@ -92,11 +91,11 @@ static void watch(int core) {
     if (sched_setaffinity(0, sizeof there, &there)) perror("CORE"), exit(2);
     first_in_line(20);
     for (;;) {
-        int64_t due = now() + NAP;
+        int64_t due = now() + nap;
         struct timespec until = {due / 1000000000, due % 1000000000};
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
         int64_t woken = now();
-        if (woken - due > STALL) stall(due - NAP, woken);
+        if (woken - due > STALL) stall(due - nap, woken);
     }
 }
 
@@ -203,7 +202,7 @@ static void write_calm(void) {
 static double share(double part) { return answered ? latencies[(long)((answered - 1) * part)] / 1e3 : 0; }
 
 int main(int argc, char **argv) {
-    if (argc < 5) return fprintf(stderr, "prober PORT RATE SECONDS QUERIES [OUTSTANDING [CORE]]\n"), 2;
+    if (argc < 5) return fprintf(stderr, "prober PORT RATE SECONDS QUERIES [OUTSTANDING [CORE [NAP]]]\n"), 2;
     double rate = atof(argv[2]), seconds = atof(argv[3]);
     int64_t patience = (argc > 5 ? atof(argv[5]) : 2) * 1e9;
     long total = rate * seconds, sent = 0;
@@ -228,7 +227,7 @@ int main(int argc, char **argv) {
         if (stalled == MAP_FAILED) return perror("mmap"), 2;
         watcher = fork();
         if (watcher < 0) return perror("fork"), 2;
-        if (!watcher) watch(atoi(argv[6]));
+        if (!watcher) watch(atoi(argv[6]), (argc > 7 ? atol(argv[7]) : 250) * 1000);
     }
     first_in_line(10);
 

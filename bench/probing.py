@@ -97,15 +97,22 @@ class Probing:
 
 @contextmanager
 def probing(
-    prober: Path, port: int, queries: Path, seconds: float, *, rate: float = RATE, watched: int | None = None
+    prober: Path,
+    port: int,
+    queries: Path,
+    seconds: float,
+    *,
+    rate: float = RATE,
+    watched: int | None = None,
+    nap: float = 0.25e-3,
 ) -> Iterator[Probing]:
     """Ask 127.0.0.1 at *port* for at most *seconds*; the prober is gone when the block ends.
 
-    watched: a core, the server's, whose stalls are to be known.
+    watched: a core, the server's, whose stalls are to be known. nap: seconds between two looks at it.
     """
     command = [str(word) for word in (prober, port, f"{rate:g}", f"{seconds:g}", queries)]
     if watched is not None:
-        command += [OUTSTANDING, str(watched)]
+        command += [OUTSTANDING, str(watched), f"{nap * 1e6:.0f}"]
     with on_core(LOAD_CORE):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

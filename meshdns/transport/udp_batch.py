@@ -41,13 +41,13 @@ queue that is read once in each looks like datagrams that come apart."""
 SOON = 50e-6
 """Seconds. A datagram that comes so soon after others were answered has more behind it: they are taken together."""
 
-GATHER = 1e-3
+GATHER = 2e-3
 """Seconds for which the next datagrams are left to gather while a rival works."""
 
 ENOUGH = 16
 """Datagrams in one turn that are worth their wake."""
 
-OFTEN = 3e-3
+OFTEN = 5e-3
 """Seconds. Datagrams that come further apart than this have no others to gather with."""
 
 
