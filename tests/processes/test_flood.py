@@ -97,7 +97,8 @@ cache: {{entries: 1000}}
                 push.start()
                 used = cpu(responders(instance))
                 # A question for others costs much more than its refusal: the flood is one of both.
-                flood = flooder.flood(kind, SECONDS, 2 * max(able.rate, mesh.rate))
+                most = able.rate if kind == "garbage" else max(able.rate, mesh.rate)
+                flood = flooder.flood(kind, SECONDS, 2 * most)
                 used = cpu(responders(instance)) - used
             push.join()
             calm = time.monotonic()
