@@ -1,6 +1,7 @@
 """Names asked through an instance whose upstream loses packets: run in a network namespace of one's own.
 
-``lossy.py DIRECTORY COUNT PERCENT`` prints as JSON how many of COUNT names were answered within 6 s, and the slowest.
+``lossy.py DIRECTORY COUNT PERCENT`` prints as JSON how many of COUNT names were answered in time, and the slowest. In
+time is within 3 s, or 6 s where other tests run beside.
 """
 
 import asyncio
@@ -10,11 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+from tests.scale import LONG
 from tests.serving import serving
 from tests.upstream.tap import config, tap
 
 PORT = 5353
-PATIENCE = 6.0
+PATIENCE = 3.0 if LONG else 6.0
 TOGETHER = 50
 
 

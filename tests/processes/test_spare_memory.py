@@ -1,0 +1,97 @@
+"""After a large push memory is given back, and while it is taken over the status file says so."""
+
+import asyncio
+import gc
+import selectors
+import weakref
+from collections.abc import AsyncIterator
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from meshdns import log as logs
+from meshdns.config import Config
+from meshdns.inventory.event import Pushed, SourceEvent
+from meshdns.inventory.record import NameRecord, Table
+from meshdns.processes import sync
+from meshdns.processes.spare_memory import give_back
+from meshdns.processes.status_file import Number, StatusWriter
+from meshdns.processes.sync import Sync, TellingSelector
+from meshdns.store.schema import store_path
+from meshdns.store.writer import Writer
+
+
+class Circle:
+    """What only the cycle collector can end."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_garbage_in_circles_goes() -> None:
+    gc.disable()
+    try:
+        gone = weakref.ref(Circle())
+        assert gone() is not None
+        give_back()
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_the_selector_says_when_the_process_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = [7] * (Number.WORKS + 1)
+    waiting: list[int] = []
+
+    def wait(self: object, timeout: float | None = None) -> list[object]:
+        waiting.append(row[Number.WORKS])
+        return []
+
+    monkeypatch.setattr(selectors.DefaultSelector, "select", wait)
+    with TellingSelector(row) as selector:
+        selector.select(0)
+    assert (waiting, row[Number.WORKS]) == ([0], 1)
+
+
+class Pushes:
+    """A source of one table."""
+
+    name = "extra"
+
+    def __init__(self, count: int) -> None:
+        names = [f"n{number}.mesh" for number in range(count)]
+        self.taken = asyncio.Event()
+        self._table = Table({name: NameRecord(name, (IPv4Address("240.0.0.1"),)) for name in names})
+
+    async def events(self) -> AsyncIterator[SourceEvent]:
+        yield Pushed(self._table, "1")
+        self.taken.set()
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(("count", "large"), [(9, False), (10, True)])
+async def test_only_after_a_large_push(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, large: bool
+) -> None:
+    given = asyncio.Event()
+    monkeypatch.setattr(sync, "LARGE", 10)
+    monkeypatch.setattr(sync, "SETTLED", 0.0)
+    monkeypatch.setattr(sync, "give_back", given.set)
+    sources = [{"name": "extra", "type": "file", "path": str(tmp_path / "records.yaml")}]
+    config = Config.model_validate({"data_dir": str(tmp_path), "sources": sources})
+    writer = Writer(store_path(tmp_path), rules=config.rules(), sources=["extra"])
+    status = StatusWriter(tmp_path / "status" / "sync")
+    finish, source = asyncio.Event(), Pushes(count)
+    with (tmp_path / "log").open("wb") as file:
+        following = Sync(config, [source], writer, status, logs.LineHandler(logs.Outlet(file.fileno())))
+        running = asyncio.create_task(following.run(finish))
+        async with asyncio.timeout(30):
+            await source.taken.wait()
+            assert (following._giving_back is not None) == large
+            if large:
+                await given.wait()
+        finish.set()
+        await running
+    writer.close()
+    status.close()
