@@ -7,7 +7,7 @@ name, and are in order with hardly a comparison; every other record goes through
 
 from binascii import unhexlify
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from meshdns.inventory.body import MAPPED, addresses_in, decode_body, unpacked
 from meshdns.inventory.record import Origin
-from meshdns.store.lines import UNPOINTED, addressed, joined
+from meshdns.store.lines import UNPOINTED, addressed, joined, must_be_listed, pointed_at
 from meshdns.store.schema import Columns, Entry, batched, columns_of
 from meshdns.wire.name import to_wire
 from meshdns.wire.rrset import AAAA, PTR, A, rrset
@@ -32,14 +32,12 @@ from meshdns.zone.entries import (
 )
 
 _NOWHERE = Origin("")
-_ONCE = (1).to_bytes(4, "big")
 _LENGTHS = [bytes((length,)) for length in range(64)]
 _A, _AAAA, _PTR = (rtype.to_bytes(2, "big") for rtype in (A, AAAA, PTR))
 _THEN_MAPPED = b" " + MAPPED
 _BEFORE, _V4, _TWIN = len('["","'), 8, 33
 """Octets of a body before its addresses, besides its name; of an IPv4 address; of its IPv4-mapped twin behind it."""
 _OCTETS = sorted((bytes((len(str(octet)),)) + str(octet).encode(), octet) for octet in range(256))
-_OCTET_AT = dict(_OCTETS)
 _POINTER_HEADS = [rrset(PTR, PTR_TTL, [bytes(length)])[:-length] for length in range(1, 256)]
 """How the RRset of one PTR record begins whose target has (place + 1) octets."""
 _KEY = itemgetter(0)
@@ -75,7 +73,6 @@ class _Parent:
 
     wire: bytes
     marks: tuple[bytes, ...]
-    plain: bool
     below: int = 0
 
 
@@ -87,58 +84,68 @@ def compile_anew(served: Sequence[Served], rules: Rules) -> Anew:
     return work.result()
 
 
+class _Heads(dict[bytes, tuple[bytes, bytes] | None]):
+    """A body behind its addresses → how the RRsets of one address begin: of type A, and of type AAAA up to the four
+    octets of IPv4. None when it has other addresses still, or its ports make more entries."""
+
+    def __init__(self, rules: Rules) -> None:
+        super().__init__()
+        self._rules = rules
+
+    def __missing__(self, tail: bytes) -> tuple[bytes, bytes] | None:
+        if not tail.startswith(b'",'):
+            return None
+        end = tail.index(b",", 2)
+        if self._rules.srv and not tail.startswith(b",[],", end):
+            return None
+        ttl = int(tail[2:end])
+        v6 = rrset(AAAA, ttl, [unhexlify(MAPPED) + bytes(4)])[:-4] if self._rules.mapped_v6 else b""
+        heads = self[tail] = rrset(A, ttl, [bytes(4)])[:-4], v6
+        return heads
+
+
 class _Work:
     """One compilation, underway."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._parents: dict[str, _Parent] = {}
-        self._rows: dict[int, list[tuple[bytes, bytes, bytes]]] = {}
+        self._rows: defaultdict[int, list[tuple[bytes, bytes, bytes]]] = defaultdict(list)
         """Of each plain record, by the length of its first label (keys are sorted by that first): its name in wire
         form, its RRsets of type A and, unless empty, AAAA."""
         self._others: list[Entry] = []
         self._marks: Counter[bytes] = Counter()
-        self._at: dict[bytes, tuple[str, bytes] | list[str]] = {}
-        """At an address: the one name that is to be pointed at and its wire form, or several."""
+        self._at: dict[bytes, bytes | list[str]] = {}
+        """At an address: the one name that is to be pointed at, in wire form, or a list of them."""
         self._unpointed_at: dict[bytes, list[str]] = {}
         self._twins: dict[str, list[str]] = {}
 
     def take(self, served: Served) -> None:
         """Compile one source's names."""
-        bodies, rows, parents, at = served.bodies, self._rows, self._parents, self._at
+        rows, parents, at = self._rows, self._parents, self._at
         hidden = self._pair(served)
-        heads: dict[bytes, tuple[bytes, bytes] | None] = {}
-        for name, body in bodies.items():
+        heads = _Heads(self._rules)
+        for name, body in served.bodies.items():
             first, _, rest = name.partition(".")
             parent = parents.get(rest) or self._parent(rest)
             start = len(name) + _BEFORE
-            end = start + _V4
-            shown = body[start:end]
-            double = body[end : end + _TWIN] == _THEN_MAPPED + shown
-            tail = body[end + _TWIN :] if double else body[end:]
-            try:
-                head = heads[tail]
-            except KeyError:
-                head = self._heads(tail)
-                if head is not None or tail.startswith(b'",'):
-                    heads[tail] = head
-            if head is None or not parent.plain or first == "*":
+            shown = body[start : start + _V4]
+            double = body[start + _V4 : start + _V4 + _TWIN] == _THEN_MAPPED + shown
+            head = heads[body[start + (_V4 + _TWIN if double else _V4) :]]
+            if head is None or first == "*":
                 self._take_other(name, body, unpointed=name in hidden)
                 continue
-            label = first.encode("ascii")
-            row = rows.get(len(label))
-            if row is None:
-                row = rows[len(label)] = []
-            owner = _LENGTHS[len(label)] + label + parent.wire
+            length = len(first)
+            owner = _LENGTHS[length] + first.encode("ascii") + parent.wire
             packed = unhexlify(shown)
-            row.append((owner, head[0] + packed, head[1] + packed if double and head[1] else b""))
+            rows[length].append((owner, head[0] + packed, head[1] + packed if double and head[1] else b""))
             parent.below += 1
             if name in hidden:
                 self._unpointed_at.setdefault(packed, []).append(UNPOINTED + name)
             elif packed in at:
                 self._share(packed, name)
             else:
-                at[packed] = (name, owner)
+                at[packed] = owner
 
     def result(self) -> Anew:
         """Give the entries."""
@@ -149,17 +156,12 @@ class _Work:
 
     def _addresses(self) -> Chunks:
         at, unpointed_at = self._at, self._unpointed_at
-        for keys in batched(sorted([*at, *(unpointed_at.keys() - at.keys())])):  # nearly in order already
-            values = []
-            for packed in keys:
-                known = at.get(packed, [])
-                unpointed = unpointed_at.get(packed)
-                if type(known) is tuple:
-                    name = known[0]
-                    values.append(joined([name, *unpointed]) if unpointed else name.encode())
-                else:
-                    values.append(joined([*known, *(unpointed or ())]))
-            yield Columns(keys, values)
+        several = [packed for packed, known in at.items() if type(known) is list]
+        for keys in batched(sorted({*several, *unpointed_at})):
+            known = [(packed, [*self._names_at(packed), *unpointed_at.get(packed, ())]) for packed in keys]
+            yield columns_of(
+                (packed, joined(names)) for packed, names in known if must_be_listed(unpacked(packed), names)
+            )
 
     def _zone(self) -> Chunks:
         """Merge what comes in order, pointers and plain records, with the few others."""
@@ -169,44 +171,19 @@ class _Work:
                 self._marks[mark] += parent.below
         for rows in self._rows.values():
             rows.sort(key=_KEY)
-        shared = self._shared()
-        pointed = self._pointed(groups)
         others = self._others
         for length in [length for length in self._rows if length <= _LONGEST_OCTET]:  # among the pointers
-            for chunk in _write_rows(self._rows.pop(length), shared):
+            for chunk in _write_rows(self._rows.pop(length)):
                 others += zip(*chunk, strict=True)
         others += [(key, count.to_bytes(4, "big")) for key, count in self._marks.items()]
         others.sort(key=_KEY)
         taken = 0
-        ordered = (_write_rows(rows, shared) for _, rows in sorted(self._rows.items()))
-        for chunk in chain(self._write_pointers(groups, pointed), chain.from_iterable(ordered)):
+        ordered = (_write_rows(rows) for _, rows in sorted(self._rows.items()))
+        for chunk in chain(_write_pointers(groups), chain.from_iterable(ordered)):
             upto = bisect_left(others, chunk.keys[-1], taken, key=_KEY)
             yield _merge(chunk, others[taken:upto]) if upto > taken else chunk
             taken = upto
         yield columns_of(others[taken:])
-
-    def _shared(self) -> dict[bytes, int]:
-        """Take out the marks that a plain record shares with names below its own, counted together."""
-        shared = {}
-        for key in list(self._marks):
-            rows = self._rows.get(key[0], [])
-            at = bisect_left(rows, (key,))
-            if at < len(rows) and rows[at][0] == key:
-                shared[key] = self._marks.pop(key) + 1
-        return shared
-
-    def _pointed(self, groups: Mapping[bytes, list[tuple[int, bytes]]]) -> dict[bytes, int]:
-        """Take out the marks that a pointer shares with records at its own name or below, counted together."""
-        if all(parent.plain for parent in self._parents.values()):
-            return {}
-        pointed = {}
-        zones = {_reverse_zone(three): three for three in groups}
-        for key in list(self._marks):
-            end = key[0] + 1
-            three = zones.get(key[end:])
-            if three is not None and _OCTET_AT.get(key[:end]) in {octet for octet, _ in groups[three]}:
-                pointed[key] = self._marks.pop(key) + 1
-        return pointed
 
     def _pair(self, served: Served) -> set[str]:
         """Note the other spellings of names, and the marks of those that are pairs; give their underscored halves."""
@@ -233,30 +210,15 @@ class _Work:
 
     def _parent(self, name: str) -> _Parent:
         wire = to_wire(name)
-        plain = not name.endswith("arpa")  # there the PTR entries have marks, too
-        parent = self._parents[name] = _Parent(wire, to_apex(wire, self._rules.apexes) or (), plain)
+        parent = self._parents[name] = _Parent(wire, to_apex(wire, self._rules.apexes) or ())
         return parent
-
-    def _heads(self, tail: bytes) -> tuple[bytes, bytes] | None:
-        """Give how the RRsets of one address begin: of type A, and of type AAAA up to the four octets of IPv4.
-
-        tail: the body behind its addresses. None when it has other addresses still, or its ports make more entries.
-        """
-        if not tail.startswith(b'",'):
-            return None
-        end = tail.index(b",", 2)
-        if self._rules.srv and not tail.startswith(b",[],", end):
-            return None
-        ttl = int(tail[2:end])
-        v6 = rrset(AAAA, ttl, [unhexlify(MAPPED) + bytes(4)])[:-4] if self._rules.mapped_v6 else b""
-        return rrset(A, ttl, [bytes(4)])[:-4], v6
 
     def _take_other(self, name: str, body: bytes, *, unpointed: bool) -> None:
         """Compile a record that is not plain. Marks of lenient spelling are counted by ``_pair``."""
         record = decode_body(body, _NOWHERE)
         entries = compile_record(record, self._rules, lenient=False)
         self._others += entries.rrsets.items()
-        self._marks.update(entries.owners)
+        self._marks.update(entries.marks)
         for address in addressed(record):
             if unpointed:
                 self._unpointed_at.setdefault(address.packed, []).append(UNPOINTED + name)
@@ -265,10 +227,11 @@ class _Work:
 
     def _share(self, packed: bytes, name: str) -> None:
         """Let *name* be one of several at an address."""
+        self._at[packed] = [*self._names_at(packed), name]
+
+    def _names_at(self, packed: bytes) -> list[str]:
         known = self._at.get(packed, [])
-        names = known if isinstance(known, list) else [known[0]]
-        names.append(name)
-        self._at[packed] = names
+        return known if isinstance(known, list) else [pointed_at(known)]
 
     def _group(self) -> dict[bytes, list[tuple[int, bytes]]]:
         """Give the addresses of one name: last octet and that name, by the three octets before it.
@@ -283,7 +246,7 @@ class _Work:
             group = groups.get(packed[:3])
             if group is None:
                 group = groups[packed[:3]] = []
-            group.append((packed[3], known[1]))
+            group.append((packed[3], known))
         self._at.clear()
         for three, group in groups.items():
             for mark in to_apex(_reverse_zone(three), self._rules.reverse_apexes) or ():
@@ -294,40 +257,35 @@ class _Work:
         entries = compile_pointers(unpacked(packed), names, self._rules)
         if entries is not None:
             self._others += entries.rrsets.items()
-            self._marks.update(entries.owners)
-
-    def _write_pointers(self, groups: Mapping[bytes, list[tuple[int, bytes]]], pointed: Mapping[bytes, int]) -> Chunks:
-        """Write PTR RRsets and their marks; *pointed*: those that are needed more than once."""
-        placed: list[list[tuple[bytes, bytes]]] = [[] for _ in range(256)]
-        for zone, group in sorted((_reverse_zone(three), group) for three, group in groups.items()):
-            for octet, name in group:
-                placed[octet].append((zone, name))
-        for label, octet in _OCTETS:
-            for some in batched(placed[octet]):
-                keys: list[bytes] = []
-                values: list[bytes] = []
-                for zone, name in some:
-                    owner = label + zone
-                    keys += (owner, owner + _PTR)
-                    mark = pointed[owner].to_bytes(4, "big") if owner in pointed else _ONCE
-                    values += (mark, _POINTER_HEADS[len(name) - 1] + name)
-                yield Columns(keys, values)
-            placed[octet].clear()
+            self._marks.update(entries.marks)
 
 
-def _write_rows(rows: list[tuple[bytes, bytes, bytes]], shared: Mapping[bytes, int]) -> Chunks:
-    """Write plain records; *shared*: the marks that are needed more than once."""
+def _write_pointers(groups: Mapping[bytes, list[tuple[int, bytes]]]) -> Chunks:
+    """Write PTR RRsets."""
+    placed: list[list[tuple[bytes, bytes]]] = [[] for _ in range(256)]
+    for zone, group in sorted((_reverse_zone(three), group) for three, group in groups.items()):
+        ending = zone + _PTR
+        for octet, name in group:
+            placed[octet].append((ending, name))
+    for label, octet in _OCTETS:
+        for some in batched(placed[octet]):
+            keys = [label + ending for ending, _ in some]
+            yield Columns(keys, [_POINTER_HEADS[len(name) - 1] + name for _, name in some])
+        placed[octet].clear()
+
+
+def _write_rows(rows: list[tuple[bytes, bytes, bytes]]) -> Chunks:
+    """Write plain records."""
     for some in batched(rows):
         keys: list[bytes] = []
         values: list[bytes] = []
         for owner, v4, v6 in some:
-            mark = shared[owner].to_bytes(4, "big") if owner in shared else _ONCE
             if v6:
-                keys += (owner, owner + _A, owner + _AAAA)
-                values += (mark, v4, v6)
+                keys += (owner + _A, owner + _AAAA)
+                values += (v4, v6)
             else:
-                keys += (owner, owner + _A)
-                values += (mark, v4)
+                keys.append(owner + _A)
+                values.append(v4)
         yield Columns(keys, values)
 
 

@@ -13,10 +13,21 @@ from meshdns.inventory.body import unpacked
 from meshdns.inventory.record import IPAddress
 from meshdns.store.anew import Served, compile_anew
 from meshdns.store.batch import Batch
-from meshdns.store.lines import UNPOINTED, addressed, joined, lines
+from meshdns.store.lines import UNPOINTED, addressed, joined, lines, lines_at, must_be_listed
 from meshdns.store.merge import Winner
 from meshdns.store.schema import ReadTransaction, Store
-from meshdns.zone.entries import DELIVERED_KEY, Entries, Rules, compile_pointers, compile_record, to_apex, twin
+from meshdns.wire.rrset import PTR
+from meshdns.zone.entries import (
+    DELIVERED_KEY,
+    Entries,
+    Rules,
+    compile_pointers,
+    compile_record,
+    reverse_owner,
+    rrset_key,
+    to_apex,
+    twin,
+)
 
 Winners = Mapping[str, Winner]
 
@@ -79,7 +90,7 @@ def update(
         old, new = before.get(name), after.get(name)
         grown += (new is not None) - (old is not None)
         if (old is None) != (new is None) and (other := twin(name, rules)) is not None:
-            _edit_lines(batch, "twins", other.encode(), {name: None if new is None else name})
+            _edit_twins(batch, other, {name: None if new is None else name})
         old_hidden, new_hidden = name in pairs_before.underscored, name in pairs_after.underscored
         old_lenient, new_lenient = name in pairs_before.lenient, name in pairs_after.lenient
         same = old is not None and new is not None and old.record == new.record
@@ -96,13 +107,8 @@ def update(
         for address in addressed(new.record) if new else ():
             moved.setdefault(address.packed, {})[name] = new_hidden
     for packed, edits in sorted(moved.items()):
-        lines_before, lines_after = _edit_lines(
-            batch,
-            "addresses",
-            packed,
-            {name: None if hidden is None else UNPOINTED * hidden + name for name, hidden in edits.items()},
-        )
         address = unpacked(packed)
+        lines_before, lines_after = _edit_address(batch, address, edits)
         _replace(batch, _pointers(address, lines_before, rules), _pointers(address, lines_after, rules), marks)
     _count(batch, marks)
     return grown
@@ -137,8 +143,8 @@ def _replace(batch: Batch, old: Entries, new: Entries, marks: Counter[bytes]) ->
     for key, value in new.rrsets.items():
         if old.rrsets.get(key) != value:
             batch.put("zone", key, value)
-    marks.update(new.owners)
-    marks.subtract(old.owners)
+    marks.update(new.marks)
+    marks.subtract(old.marks)
 
 
 def _count(batch: Batch, marks: Mapping[bytes, int]) -> None:
@@ -152,16 +158,31 @@ def _count(batch: Batch, marks: Mapping[bytes, int]) -> None:
                 batch.delete("zone", key)
 
 
-def _edit_lines(
-    batch: Batch, database: str, key: bytes, edits: Mapping[str, str | None]
+def _edit_address(
+    batch: Batch, address: IPAddress, edits: Mapping[str, bool | None]
 ) -> tuple[list[str], list[str]]:
-    """Replace the line of each name by another or none; give the lines before and after."""
-    before = lines(batch.get(database, key))
-    after = [line for line in before if line.removeprefix(UNPOINTED) not in edits]
-    after += [line for line in edits.values() if line is not None]
-    if after:
-        if set(after) != set(before):
-            batch.put(database, key, joined(after))
-    elif before:
-        batch.delete(database, key)
+    """Replace the lines of an address: None goes, True is a name not pointed at. Give them before and after."""
+    listed = batch.get("addresses", address.packed)
+    before = lines_at(listed, batch.get("zone", rrset_key(reverse_owner(address), PTR)))
+    after = _edited(before, {name: None if hid is None else UNPOINTED * hid + name for name, hid in edits.items()})
+    _put_lines(batch, "addresses", address.packed, listed, after if must_be_listed(address, after) else [])
     return before, after
+
+
+def _edit_twins(batch: Batch, spelling: str, edits: Mapping[str, str | None]) -> None:
+    """Replace the line of each name by another or none, of those that *spelling* stands for."""
+    listed = batch.get("twins", spelling.encode())
+    _put_lines(batch, "twins", spelling.encode(), listed, _edited(lines(listed), edits))
+
+
+def _edited(before: Sequence[str], edits: Mapping[str, str | None]) -> list[str]:
+    after = [line for line in before if line.removeprefix(UNPOINTED) not in edits]
+    return after + [line for line in edits.values() if line is not None]
+
+
+def _put_lines(batch: Batch, database: str, key: bytes, listed: bytes | None, after: Sequence[str]) -> None:
+    if after:
+        if (value := joined(after)) != listed:
+            batch.put(database, key, value)
+    elif listed is not None:
+        batch.delete(database, key)

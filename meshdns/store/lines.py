@@ -1,14 +1,27 @@
-"""The values of ``addresses`` and ``twins``: names, a line each, sorted."""
+"""The values of ``addresses`` and ``twins``: names, a line each, sorted.
 
-from collections.abc import Iterable
+What the PTR RRset of an address says already has no entry in ``addresses``: that is one name to be pointed at, which
+nearly every VIP has.
+"""
 
+from collections.abc import Iterable, Sequence
+
+from meshdns.inventory.name import is_mapped
 from meshdns.inventory.record import IPAddress, NameRecord
+from meshdns.wire.name import labels
+from meshdns.wire.rrset import PTR, rrset
 
 UNPOINTED = "~"
 """Before a name in ``addresses``: it resolves to the address, but its other spelling stands in the PTR entry.
 
 No name that can be served contains it.
 """
+
+_NEVER_POINTED_AT = UNPOINTED + "*"
+"""How lines begin of names that no PTR record points at."""
+
+_TARGET = len(rrset(PTR, 0, [b""]))
+"""Octet of an RRset at which the RDATA of its first record begins."""
 
 
 def lines(value: bytes | None) -> list[str]:
@@ -21,9 +34,21 @@ def joined(names: Iterable[str]) -> bytes:
     return "\n".join(sorted(names)).encode()
 
 
-def names_at(value: bytes | None) -> tuple[str, ...]:
-    """Give the names in a value of ``addresses``, sorted."""
-    return tuple(sorted(line.removeprefix(UNPOINTED) for line in lines(value)))
+def must_be_listed(address: IPAddress, known: Sequence[str]) -> bool:
+    """Tell whether the *known* lines of *address* need an entry: whether its PTR RRset would not say the same."""
+    return len(known) != 1 or known[0][0] in _NEVER_POINTED_AT or is_mapped(address)
+
+
+def lines_at(listed: bytes | None, pointers: bytes | None) -> list[str]:
+    """Give the lines of an address. listed: its entry in ``addresses``. pointers: its PTR RRset."""
+    if listed is not None or pointers is None:
+        return lines(listed)
+    return [pointed_at(pointers[_TARGET:])]
+
+
+def pointed_at(target: bytes) -> str:
+    """Give the name that a PTR record points at, in lower-case wire form, as a line has it."""
+    return b".".join(labels(target)).decode("ascii")
 
 
 def addressed(record: NameRecord) -> list[IPAddress]:

@@ -21,7 +21,7 @@ from meshdns.inventory.body import unpacked
 from meshdns.inventory.record import IPAddress, NameRecord
 from meshdns.store.delivered import read_delivered
 from meshdns.store.journal import JournalRow, find_removal, read_rows
-from meshdns.store.lines import names_at
+from meshdns.store.lines import UNPOINTED, lines_at
 from meshdns.store.merge import records_of, winner_of
 from meshdns.store.record_codec import decode_record
 from meshdns.store.schema import (
@@ -32,6 +32,8 @@ from meshdns.store.schema import (
     open_store,
     source_prefix,
 )
+from meshdns.wire.rrset import PTR
+from meshdns.zone.entries import reverse_owner, rrset_key
 
 COMPARED = 200_000
 """How many names ``closest`` looks at."""
@@ -153,7 +155,9 @@ class Snapshot:
         return tuple(sorted(names))
 
     def _names_at(self, address: IPAddress) -> set[str]:
-        return set(names_at(self._txn.get(address.packed, db=self._store.databases["addresses"])))
+        listed = self._txn.get(address.packed, db=self._store.databases["addresses"])
+        pointers = self.get(rrset_key(reverse_owner(address), PTR))
+        return {line.removeprefix(UNPOINTED) for line in lines_at(listed, pointers)}
 
     def listeners(self) -> dict[tuple[IPAddress, int], str]:
         """Give address and port → service of every listener, sorted; the first source wins."""

@@ -7,7 +7,7 @@ zone     as ``zone.entries`` says                        what lookups read: RRse
 records  source (2 octets) + name in lower case          one source's record, see ``record_codec``
 listeners source + address + port (2 octets)             service, UTF-8
 held     source + name                                   connected seconds of the source at which the hold ends
-addresses address (4 or 16 octets)                       names that resolve to it, a line each, see ``lines``
+addresses address (4 or 16 octets)                       names that resolve to it, see ``lines``
 twins    dotted spelling of a name                       its spellings with underscores, a line each
 journal  generation (8 octets) + number (2)              one push, see ``journal``
 meta     ``format``, ``state``, ``digest``

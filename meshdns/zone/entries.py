@@ -4,9 +4,10 @@ Two kinds of entry:
 
 * *RRset*: owner name in lower-case wire form + type (two octets) → count and records that point at the question's
   name. A wire name delimits itself, so an RRset's key never equals a mark's.
-* *mark*: a key alone → how many records need it (four octets). An owner name has a mark, and so has every name
-  between it and its zone (empty non-terminals, RFC 4592 §2.2.2): NOERROR, NODATA and NXDOMAIN differ by it. When
-  the last record that needs a mark goes, the mark goes.
+* *mark*: a key alone → how many records need it (four octets). A name exists when it has a mark or an RRset of type A
+  or PTR, which nearly every owner has: only others need a mark of their own, and every name between an owner and its
+  zone (empty non-terminals, RFC 4592 §2.2.2). NOERROR, NODATA and NXDOMAIN differ by it. When the last record that
+  needs a mark goes, the mark goes.
 
 Keys that are no names begin with an octet that no label length can be (≥ 0x40).
 """
@@ -39,7 +40,7 @@ PTR_TTL = 30
 MAX_SRV = 100
 """SRV records of one name: a 64 KiB message holds them all with targets of any length."""
 
-FORMAT = 2
+FORMAT = 3
 """To be raised when the same records lead to other entries: stores are then compiled anew when they are opened."""
 
 _A, _AAAA, _PTR = (rtype.to_bytes(2, "big") for rtype in (A, AAAA, PTR))
@@ -91,7 +92,7 @@ class Entries:
     """What one record (or one address) contributes: RRsets to put, and the marks that it needs."""
 
     rrsets: dict[bytes, bytes]
-    owners: tuple[bytes, ...]
+    marks: tuple[bytes, ...]
 
 
 def rrset_key(owner: bytes, rtype: int) -> bytes:
@@ -135,17 +136,16 @@ def compile_record(record: NameRecord, rules: Rules, *, lenient: bool) -> Entrie
         rrsets[rrset_key(owner, SRV)] = rrset(SRV, record.ttl, ports)
     parent = owner[1 + owner[0] :]
     above = to_apex(parent, rules.apexes)
-    if above is None:
-        return Entries(rrsets, (owner, WILDCARDS) if record.name.startswith("*.") else (owner,))
-    owners = [owner, *above]
-    if lenient:
+    marks = [] if v4 else [owner]
+    marks += above or ()
+    if lenient and above is not None:
         name = record.name.lower()
         every_dot = to_wire(dotted(name, zone_of(name, rules.zones) or name))
-        owners.append(LENIENT + every_dot)
-        owners += [LENIENT + mark for mark in to_apex(every_dot[1 + every_dot[0] :], rules.apexes) or ()]
+        marks.append(LENIENT + every_dot)
+        marks += [LENIENT + mark for mark in to_apex(every_dot[1 + every_dot[0] :], rules.apexes) or ()]
     if record.name.startswith("*."):
-        owners.append(WILDCARDS)
-    return Entries(rrsets, tuple(owners))
+        marks.append(WILDCARDS)
+    return Entries(rrsets, tuple(marks))
 
 
 def compile_pointers(address: IPAddress, names: Sequence[str], rules: Rules) -> Entries | None:
@@ -158,7 +158,7 @@ def compile_pointers(address: IPAddress, names: Sequence[str], rules: Rules) -> 
         return None
     owner = reverse_owner(address)
     rrsets = {owner + _PTR: rrset(PTR, PTR_TTL, [to_wire(target) for target in targets])}
-    return Entries(rrsets, (owner, *(to_apex(owner[1 + owner[0] :], rules.reverse_apexes) or ())))
+    return Entries(rrsets, to_apex(owner[1 + owner[0] :], rules.reverse_apexes) or ())
 
 
 def reverse_owner(address: IPAddress) -> bytes:

@@ -83,7 +83,7 @@ def zone_of(tables: Sequence[Table], rules: Rules, delivered: Sequence[str] = ()
     ]
     for contributed in compiled:
         entries.update(contributed.rrsets)
-        marks.update(contributed.owners)
+        marks.update(contributed.marks)
     entries.update((mark, count.to_bytes(4, "big")) for mark, count in marks.items())
     if delivered:
         entries[DELIVERED_KEY] = "\n".join(sorted(delivered)).encode()

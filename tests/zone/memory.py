@@ -42,7 +42,7 @@ def compile_zone(
     for name, each in by_name.items():
         entries = compile_record(each, rules, lenient=name in twins)
         rrsets |= entries.rrsets
-        marks.update(entries.owners)
+        marks.update(entries.marks)
         for address in each.addresses:
             if not (name in twins and twin(name, rules)):
                 names[address].append(name)
@@ -50,7 +50,7 @@ def compile_zone(
         pointers = compile_pointers(address, owners, rules)
         if pointers is not None:
             rrsets |= pointers.rrsets
-            marks.update(pointers.owners)
+            marks.update(pointers.marks)
     database = rrsets | {key: count.to_bytes(4, "big") for key, count in marks.items()}
     if delivered:
         database[DELIVERED_KEY] = "\n".join(sorted(delivered)).encode()
