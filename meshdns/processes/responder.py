@@ -7,6 +7,7 @@ all (allow-list, rate limit) is decided in ``gate``, around the resolver.
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -37,6 +38,10 @@ EAGER_BEAT = 0.05
 
 FINISH_TIME = 1.5
 """Seconds for connections with a query in flight; the supervisor's patience ends half a second later."""
+
+PUSH, DEAD = 5, 30_000
+"""Milliseconds. ``sync`` that works for longer than the first has a push to store, and is no mere heartbeat; one that
+has worked for as long as the second has probably died of it."""
 
 UNREADABLE = 3
 """Heartbeats in a row at which the store could not be read; then it counts as damaged."""
@@ -108,8 +113,8 @@ class Responder:
         self._count()
         return 0
 
-    def _sync_works(self) -> int:
-        return self._sync.row[Number.WORKS]
+    def _sync_works(self) -> bool:
+        return is_push(self._sync.row[Number.WORKS_SINCE], time.monotonic())
 
     def _beat(self, due: float) -> None:
         """Say that the loop turns, and what it has done. due: when this should have been called (loop time)."""
@@ -152,6 +157,11 @@ class Responder:
         row[Number.TCP_EVICTED] = connections.evicted
         row[Number.TCP_EXPIRED] = connections.expired
         row[Number.TCP_OPEN] = connections.open
+
+
+def is_push(since: int, now: float) -> bool:
+    """Tell whether work that began at *since* (ms, 0: there is none) and goes on (*now* in seconds) is a push's."""
+    return since > 0 and PUSH <= now * 1000 - since < DEAD
 
 
 def _forwarding(

@@ -90,8 +90,8 @@ class Number(IntEnum):
     """Octets of the flush requests that were read."""
     MOVES = 55
     """Of the supervisor: how often counts began or ended to move between files; odd while they do."""
-    WORKS = 56
-    """Of ``sync``: 1 while it works, 0 while it waits for something to do."""
+    WORKS_SINCE = 56
+    """Of ``sync``: when it began what it does now (CLOCK_MONOTONIC, ms), 0 while it waits for something to do."""
 
 
 COUNTS = 48

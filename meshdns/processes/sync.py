@@ -155,7 +155,7 @@ class Sync:
 
 
 class TellingSelector(selectors.DefaultSelector):
-    """The selector of an event loop that says in *row* whether the process works or waits."""
+    """The selector of an event loop that says in *row* since when the process works, or that it waits."""
 
     def __init__(self, row: MutableSequence[int]) -> None:
         super().__init__()
@@ -163,11 +163,11 @@ class TellingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait as any selector does."""
-        self._row[Number.WORKS] = 0
+        self._row[Number.WORKS_SINCE] = 0
         try:
             return super().select(timeout)
         finally:
-            self._row[Number.WORKS] = 1
+            self._row[Number.WORKS_SINCE] = int(time.monotonic() * 1000)
 
 
 async def run(config: Config, handler: logs.LineHandler, status: StatusWriter) -> int:

@@ -85,8 +85,10 @@ def compile_anew(served: Sequence[Served], rules: Rules) -> Anew:
 
 
 class _Heads(dict[bytes, tuple[bytes, bytes] | None]):
-    """A body behind its addresses → how the RRsets of one address begin: of type A, and of type AAAA up to the four
-    octets of IPv4. None when it has other addresses still, or its ports make more entries."""
+    """A body behind its addresses → how the RRsets of one address begin: of type A, and of AAAA up to those of IPv4.
+
+    None when it has other addresses still, or its ports make more entries.
+    """
 
     def __init__(self, rules: Rules) -> None:
         super().__init__()

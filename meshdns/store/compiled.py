@@ -158,9 +158,7 @@ def _count(batch: Batch, marks: Mapping[bytes, int]) -> None:
                 batch.delete("zone", key)
 
 
-def _edit_address(
-    batch: Batch, address: IPAddress, edits: Mapping[str, bool | None]
-) -> tuple[list[str], list[str]]:
+def _edit_address(batch: Batch, address: IPAddress, edits: Mapping[str, bool | None]) -> tuple[list[str], list[str]]:
     """Replace the lines of an address: None goes, True is a name not pointed at. Give them before and after."""
     listed = batch.get("addresses", address.packed)
     before = lines_at(listed, batch.get("zone", rrset_key(reverse_owner(address), PTR)))

@@ -66,7 +66,7 @@ class BatchListener:
         handler: BatchHandler,
         *,
         crowded: bool = False,
-        rival: Callable[[], int] | None = None,
+        rival: Callable[[], bool] | None = None,
     ) -> None:
         self._socket = sock
         self._handler = handler
@@ -74,7 +74,6 @@ class BatchListener:
         self._rival = rival
         wildcard = ip_address(sock.getsockname()[0]).is_unspecified
         self._batch = mmsg.Batch(sock.family, control=wildcard)
-        self._space = memoryview(bytearray(mmsg.LARGEST))
         self._may_be_alone = not wildcard  # the address that was asked comes with a batch only
         self._is_alone = False
         self._lone = 0
@@ -136,7 +135,7 @@ class BatchListener:
     def _answer_one(self) -> bool:
         """Answer the datagram that waits; tell whether there was one."""
         try:
-            length, client = self._socket.recvfrom_into(self._space)
+            query, client = self._socket.recvfrom(mmsg.LARGEST)
         except BlockingIOError:
             return False
         except OSError:  # as for a batch
@@ -144,7 +143,7 @@ class BatchListener:
             return True
         self._received += 1
         try:
-            (reply,) = self._handler((bytes(self._space[:length]),), lambda _: client[0])
+            (reply,) = self._handler((query,), lambda _: client[0])
         except Exception:  # as for a batch
             log.exception("the listener on %s lost a query", self._socket.getsockname())
             return True

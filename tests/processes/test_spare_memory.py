@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import selectors
+import time
 import weakref
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Address
@@ -15,6 +16,7 @@ from meshdns.config import Config
 from meshdns.inventory.event import Pushed, SourceEvent
 from meshdns.inventory.record import NameRecord, Table
 from meshdns.processes import sync
+from meshdns.processes.responder import is_push
 from meshdns.processes.spare_memory import give_back
 from meshdns.processes.status_file import Number, StatusWriter
 from meshdns.processes.sync import Sync, TellingSelector
@@ -40,18 +42,26 @@ def test_garbage_in_circles_goes() -> None:
         gc.enable()
 
 
-def test_the_selector_says_when_the_process_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = [7] * (Number.WORKS + 1)
+def test_the_selector_says_since_when_the_process_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = [7] * (Number.WORKS_SINCE + 1)
     waiting: list[int] = []
 
     def wait(self: object, timeout: float | None = None) -> list[object]:
-        waiting.append(row[Number.WORKS])
+        waiting.append(row[Number.WORKS_SINCE])
         return []
 
     monkeypatch.setattr(selectors.DefaultSelector, "select", wait)
     with TellingSelector(row) as selector:
         selector.select(0)
-    assert (waiting, row[Number.WORKS]) == ([0], 1)
+    assert waiting == [0]
+    assert 0 <= time.monotonic() * 1000 - row[Number.WORKS_SINCE] < 60_000
+
+
+@pytest.mark.parametrize(
+    ("since", "push"), [(0, False), (99_999, False), (99_995, True), (95_000, True), (70_000, False), (100_001, False)]
+)
+def test_neither_a_heartbeat_nor_a_dead_process_is_a_push(since: int, push: bool) -> None:
+    assert is_push(since, 100.0) == push
 
 
 class Pushes:

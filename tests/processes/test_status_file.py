@@ -171,17 +171,17 @@ def test_a_process_is_known_by_pid_and_start() -> None:
 def test_the_row_of_another_process_is_followed_to_its_successor(tmp_path: Path) -> None:
     other = OtherRow(tmp_path / "sync")
     other.look()
-    assert other.row[Number.WORKS] == 0
+    assert other.row[Number.WORKS_SINCE] == 0
     (tmp_path / "sync").write_bytes(b"")
     other.look()
-    assert other.row[Number.WORKS] == 0
+    assert other.row[Number.WORKS_SINCE] == 0
     for _ in range(2):
         status = StatusWriter(tmp_path / "sync")
         other.look()
-        assert other.row[Number.WORKS] == 0
-        status.row[Number.WORKS] = 1
-        assert other.row[Number.WORKS] == 1
+        assert other.row[Number.WORKS_SINCE] == 0
+        status.row[Number.WORKS_SINCE] = 1
+        assert other.row[Number.WORKS_SINCE] == 1
         status.close()
     (tmp_path / "sync").unlink()
     other.look()
-    assert other.row[Number.WORKS] == 1
+    assert other.row[Number.WORKS_SINCE] == 1

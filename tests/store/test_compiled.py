@@ -8,10 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from meshdns.inventory.body import Bodies, bodies_of
+from meshdns.inventory.body import Bodies, bodies_of, unpacked
 from meshdns.inventory.record import NameRecord, Origin, Port, Table
 from meshdns.store import schema
 from meshdns.store import writer as writer_module
+from meshdns.store.lines import lines, must_be_listed
 from meshdns.store.writer import Writer
 from meshdns.zone.entries import Rules
 from tests.scale import scale
@@ -96,6 +97,8 @@ def assert_indexes(writer: Writer, ranked: list[Table]) -> None:
         assert now.names_count() == writer.names_count() == len(served)
         for vip in map(address, VIPS):
             assert now.names_of(vip) == tuple(sorted(name for name, each in served.items() if vip in each.addresses))
+    for key, value in database(writer, "addresses").items():
+        assert must_be_listed(unpacked(key), lines(value)), "the PTR RRset says it already"
 
 
 @pytest.mark.parametrize("name", ["1.0.0.240.in-addr.arpa", "x.1.0.0.240.in-addr.arpa", "*.0.0.240.in-addr.arpa"])

@@ -15,16 +15,16 @@ pytestmark = pytest.mark.skipif(mmsg.fault() is not None, reason=f"no batches he
 @pytest.mark.parametrize(
     ("rival", "apart", "many", "gathers"),
     [
-        (1, OFTEN / 2, 1, True),
-        (1, OFTEN / 2, ENOUGH - 1, True),
-        (1, OFTEN / 2, ENOUGH, False),
-        (1, OFTEN * 2, 1, False),
-        (0, OFTEN / 2, 1, False),
+        (True, OFTEN / 2, 1, True),
+        (True, OFTEN / 2, ENOUGH - 1, True),
+        (True, OFTEN / 2, ENOUGH, False),
+        (True, OFTEN * 2, 1, False),
+        (False, OFTEN / 2, 1, False),
         (None, OFTEN / 2, 1, False),
     ],
 )
 def test_only_beside_a_rival_and_only_what_comes_often(
-    monkeypatch: pytest.MonkeyPatch, rival: int | None, apart: float, many: int, gathers: bool
+    monkeypatch: pytest.MonkeyPatch, rival: bool | None, apart: float, many: int, gathers: bool
 ) -> None:
     slept: list[float] = []
     ((endpoint,),) = bind(["127.0.0.1:0"]).rows
