@@ -27,7 +27,7 @@ from meshdns.publisher.settings import PublisherSettings
 from meshdns.sources.settings import FileSettings, KumaDpSettings
 from meshdns.store import integrity
 from meshdns.store.schema import store_path
-from meshdns.store.writer import LARGE, Writer
+from meshdns.store.writer import Writer
 
 log = logging.getLogger("meshdns.processes.sync")  # not __name__: that is __main__
 
@@ -36,6 +36,9 @@ TICK = 1.0
 
 NICE = 3
 """By how much less than responders ``sync`` counts when there is not enough of a core for both."""
+
+LARGE = 20_000
+"""Names of a push from which on the memory that it needed is given back."""
 
 SETTLED = 0.25
 """Seconds after a large push until the memory that it needed is given back: its source lets go of it meanwhile."""
@@ -95,6 +98,8 @@ class Sync:
         try:
             await finish.wait()
         finally:
+            if self._giving_back is not None:
+                self._giving_back.cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -123,7 +128,11 @@ class Sync:
     def _give_back_soon(self) -> None:
         if self._giving_back is not None:
             self._giving_back.cancel()
-        self._giving_back = asyncio.get_running_loop().call_later(SETTLED, give_back)
+        self._giving_back = asyncio.get_running_loop().call_later(SETTLED, self._give_back)
+
+    def _give_back(self) -> None:
+        with self._writer.closed_for_now():  # opened again last: what that makes is small, and would be in the way
+            give_back()
 
     async def _beat(self) -> None:
         while True:

@@ -48,9 +48,6 @@ log = logging.getLogger(__name__)
 ANEW = 0.2
 """From this share of all names on, compiling everything anew is cheaper than compiling before and after."""
 
-LARGE = 20_000
-"""From this many names in one push on, the store is opened again after it, to give LMDB's memory back."""
-
 PROGRESS_EVERY = 5.0
 """Seconds between two notes of how long a source with held names has been heard."""
 
@@ -202,8 +199,6 @@ class Writer:
         if push.changed_anything or first or before.until != guard.until or slot.lenient != table.lenient:
             pushed = Pushed(table.records, bodies, difference)
             push = self._commit(push, slot._replace(lenient=table.lenient), guard, pushed)
-            if len(difference.added) + len(difference.changed) >= LARGE:
-                self._give_back_memory()
         new = guard.until.keys() - before.until.keys()
         if new:
             log.warning(
@@ -252,6 +247,21 @@ class Writer:
         if now - self._noted >= PROGRESS_EVERY and any(guard.until for guard in self._guards.values()):
             self._note_progress()
         return tuple(pushes)
+
+    @contextmanager
+    def closed_for_now(self) -> Iterator[None]:
+        """Have the store closed while the block runs: until then LMDB keeps the memory of its largest commit.
+
+        That is 60 MiB for 100,000 names. A store that cannot be opened again is tried again at its next use.
+        """
+        self._close_for_now()
+        try:
+            yield
+        finally:
+            try:
+                self._open_again()
+            except StoreError as error:
+                log.warning("the store cannot be opened again yet: %s", error)
 
     def close(self) -> None:
         """Close the store. Nothing may be called after."""
@@ -440,14 +450,6 @@ class Writer:
         self._open_again()
         with self._store.env.begin() as txn:
             self._state = self._store.state(txn)
-
-    def _give_back_memory(self) -> None:
-        """Open the store again: LMDB keeps the memory of its largest commit, 60 MiB for 100,000 names."""
-        self._close_for_now()
-        try:
-            self._open_again()
-        except StoreError as error:
-            log.warning("the store cannot be opened again yet: %s", error)
 
     def _close_for_now(self) -> None:
         self._store.env.close()

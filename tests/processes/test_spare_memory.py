@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import selectors
+import sys
 import time
 import weakref
 from collections.abc import AsyncIterator
@@ -40,6 +41,15 @@ def test_garbage_in_circles_goes() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_names_of_attributes_are_let_go() -> None:
+    """An attribute that C code looks up by a name of its own stays in the interpreter's cache with that name."""
+    name = "".join(["no_such", "_attribute"])
+    before = sys.getrefcount(name)
+    hasattr(Circle(), name)
+    give_back()
+    assert sys.getrefcount(name) == before
 
 
 def test_the_selector_says_since_when_the_process_works(monkeypatch: pytest.MonkeyPatch) -> None:
