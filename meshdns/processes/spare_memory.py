@@ -13,9 +13,8 @@ def give_back() -> None:
     looked something up by, its lists of spare tuples some thousands of them: each keeps a mebibyte around it. The C
     library (glibc) keeps what is free in the midst of what is not, until it is told otherwise.
     """
-    clear = getattr(sys, "_clear_internal_caches", None) or getattr(
-        sys, "_clear_type_cache", None
-    )  # since 3.13, before
+    clear = getattr(sys, "_clear_internal_caches", None)  # since Python 3.13
+    clear = clear or getattr(sys, "_clear_type_cache", None)
     if clear is not None:
         clear()
     gc.collect()
