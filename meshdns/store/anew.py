@@ -229,7 +229,8 @@ class _Work:
 
     def _share(self, packed: bytes, name: str) -> None:
         """Let *name* be one of several at an address."""
-        self._at[packed] = [*self._names_at(packed), name]
+        names = self._at[packed] = self._names_at(packed)
+        names.append(name)
 
     def _names_at(self, packed: bytes) -> list[str]:
         known = self._at.get(packed, [])
