@@ -10,7 +10,8 @@ from collections.abc import Callable
 from meshdns.errors import StoreError
 from meshdns.inventory.event import Connected, Disconnected, Noticed, Pushed, SourceEvent, Unchanged
 from meshdns.processes.status import SHOWN, LastError, SourceState
-from meshdns.store.writer import Push, Writer
+from meshdns.store.push import Push
+from meshdns.store.writer import Writer
 
 log = logging.getLogger(__name__)
 

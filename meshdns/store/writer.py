@@ -10,16 +10,15 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from struct import pack, unpack
-from typing import Any, NamedTuple
+from typing import Any
 
 import lmdb
 
 from meshdns.errors import StoreError
 from meshdns.inventory.body import Bodies, bodies_of
-from meshdns.inventory.record import NameRecord, Table
+from meshdns.inventory.record import Table
 from meshdns.store.batch import Batch
 from meshdns.store.collector import collector_paused
 from meshdns.store.compiled import closure, rebuild, update
@@ -29,13 +28,11 @@ from meshdns.store.guard import Guard, taken_over
 from meshdns.store.journal import HOLD_OVER, NO_LONGER_CONFIGURED, JournalRow, append_row
 from meshdns.store.merge import Winner, all_served, find_conflicts, records_of, winner_of
 from meshdns.store.progress import Progress, read_progress, write_progress
-from meshdns.store.record_codec import encode_all
+from meshdns.store.push import Push, Pushed, put_held, put_records, read_held
 from meshdns.store.schema import (
     MAP_SIZE,
-    Columns,
     ReadTransaction,
     SourceState,
-    batched,
     entries_of,
     open_store,
     source_prefix,
@@ -50,41 +47,6 @@ ANEW = 0.2
 
 PROGRESS_EVERY = 5.0
 """Seconds between two notes of how long a source with held names has been heard."""
-
-
-@dataclass(frozen=True, slots=True)
-class Push:
-    """What became of a push.
-
-    generation: of the commit, or the current one when there was none. added, removed, changed: names of the source's
-    table. held: names that the guard keeps now. released: names whose hold this push (or the end of its time) ended.
-    conflicts: a line for each name touched by this push for which another source gives other addresses.
-    changed_anything: whether a record or a listener changed.
-    """
-
-    generation: int
-    source: str
-    version: str = ""
-    added: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    held: tuple[str, ...] = ()
-    released: tuple[str, ...] = ()
-    conflicts: tuple[str, ...] = ()
-    changed_anything: bool = False
-
-
-class Pushed(NamedTuple):
-    """A table that is to be written: its records, the same as bodies, and what of it is new."""
-
-    records: Mapping[str, NameRecord]
-    bodies: Mapping[str, bytes]
-    difference: Difference
-
-    def columns(self, prefix: bytes, names: Sequence[str]) -> Iterator[Columns]:
-        """Give what is stored for *names*, some thousands at a time."""
-        for some in batched(names):
-            yield Columns([prefix + name.encode() for name in some], encode_all(some, self.records, self.bodies))
 
 
 class Writer:
@@ -301,8 +263,8 @@ class Writer:
         with self._batch() as batch:
             together = set() if anew else closure(self._store, batch.txn, names, self._rules)
             before = {} if anew else self._winners(batch.txn, together, sources)
-            self._put_records(batch, prefix, push, pushed, anew=anew)
-            self._put_held(batch, prefix, guard.until)
+            put_records(batch, prefix, push, pushed, anew=anew)
+            put_held(batch, prefix, guard.until)
             served = self._state.names
             if anew:
                 served = self._rebuild(
@@ -320,33 +282,6 @@ class Writer:
             octets = append_row(batch, row, self._state.journal_octets)
             self._finish(batch, sources, names=served, journal_octets=octets)
         return push
-
-    def _put_records(self, batch: Batch, prefix: bytes, push: Push, pushed: Pushed | None, *, anew: bool) -> None:
-        """Write what *push* changes in the records and listeners of the source with this *prefix*."""
-        if anew and pushed is not None and not push.held and batch.count("records") == pushed.difference.listed:
-            batch.clear("records")  # no other source has any: in order and without a look at what was there
-            for columns in pushed.columns(prefix, sorted(pushed.bodies)):
-                batch.put_new("records", columns, append=True)
-        else:
-            for name in push.removed:
-                batch.delete("records", prefix + name.encode())
-            for columns in pushed.columns(prefix, push.changed) if pushed else ():
-                batch.put_known("records", columns)
-            for columns in pushed.columns(prefix, push.added) if pushed else ():
-                batch.put_new("records", columns)
-        for key in pushed.difference.gone if pushed else ():
-            batch.delete("listeners", key)
-        for key, value in pushed.difference.listeners if pushed else ():
-            batch.put("listeners", key, value)
-
-    def _put_held(self, batch: Batch, prefix: bytes, until: Mapping[str, float]) -> None:
-        kept = dict(entries_of(batch.txn, self._store.databases["held"], prefix))
-        wanted = {prefix + name.encode(): pack(">d", end) for name, end in until.items()}
-        for key in kept.keys() - wanted.keys():
-            batch.delete("held", key)
-        for key, value in wanted.items():
-            if kept.get(key) != value:
-                batch.put("held", key, value)
 
     def _winners(self, txn: ReadTransaction, names: Iterable[str], sources: Sequence[SourceState]) -> dict[str, Winner]:
         found = ((name, winner_of(self._store, txn, name, sources)) for name in names)
@@ -411,8 +346,8 @@ class Writer:
         with self._store.env.begin() as txn:
             for source in self._state.sources:
                 heard = max(source.heard, progress.heard.get(source.name, 0.0))
-                held = entries_of(txn, self._store.databases["held"], source_prefix(source.number))
-                until = {key[2:].decode(): min(unpack(">d", value)[0], heard + hold) for key, value in held}
+                held = read_held(self._store, txn, source_prefix(source.number))
+                until = {name: min(end, heard + hold) for name, end in held.items()}
                 guards[source.name] = Guard(hold, heard, None, until)
         return guards
 

@@ -13,7 +13,8 @@ from meshdns.inventory.event import Connected, Disconnected, Noticed, Pushed, Un
 from meshdns.inventory.record import NameRecord, Table
 from meshdns.processes.intake import Intake, describe
 from meshdns.processes.status import LastError
-from meshdns.store.writer import Push, Writer
+from meshdns.store.push import Push
+from meshdns.store.writer import Writer
 from meshdns.zone.entries import Rules
 
 

@@ -10,9 +10,10 @@ import pytest
 from meshdns.errors import StoreError
 from meshdns.inventory.record import Table
 from meshdns.store import writer as writer_module
+from meshdns.store.push import Push
 from meshdns.store.reader import Reader
 from meshdns.store.schema import FORMAT_KEY, format_entry, open_environment
-from meshdns.store.writer import Push, Writer
+from meshdns.store.writer import Writer
 from meshdns.zone.entries import DELIVERED_KEY, Rules
 from tests.store.contents import assert_digest, database, snapshot
 from tests.store.tables import RULES, address, mesh, record, table, zone_of
