@@ -31,7 +31,7 @@ from tests.publisher.test_oracle import FOLDERS, RECORDED
 from tests.publisher.test_resources import RICH
 from tests.real.daemon import free_port
 from tests.real.proxy import Envoy, ask, envoy, eventually, load, network, placeholder, running_envoy, say, workload
-from tests.scale import LONG, bound
+from tests.scale import LONG, bound, scale
 from tests.serving import Serving, serving
 
 pytestmark = pytest.mark.needs("envoy")
@@ -52,14 +52,15 @@ def instance(name: str, service: str, port: int, **tags: str) -> Any:
 
 
 def examples() -> list[list[Any]]:
-    """Resources of everything there is, of the example, and of every recording."""
+    """Resources of everything there is, of the example, of every recording, and of many services."""
     found = [[*RICH], list(yaml.safe_load_all((CONFIG / "mesh" / "shop.yaml").read_text()))]
     for folder in FOLDERS:
         scenario = json.loads((RECORDED / folder / "scenario.json").read_bytes())
-        wanted = scenario["node"]["id"].startswith("default.") and (LONG or "scale" not in folder)
+        wanted = scenario["node"]["id"].startswith("default.") and "scale" not in folder
         if wanted and scenario["resources"] not in found:
             found.append(scenario["resources"])
-    return found
+    many = [dataplane(f"s{number:05}", f"s{number:05}_default_svc_80", 8080) for number in range(scale(2_000))]
+    return [*found, many]
 
 
 def expected(published: Published, dns_port: int) -> dict[str, dict[str, Any]]:
@@ -105,7 +106,7 @@ def has(running: Envoy, wanted: dict[str, dict[str, Any]]) -> bool:
 async def test_envoy_refuses_nothing_and_has_what_it_was_sent(tmp_path: Path, vips: str, protocol: Protocol) -> None:
     more: dict[str, Any] = {"vips": vips, "service_vip_port": placeholder()}
     if vips == "bind":
-        more["ranges"] = {"services": network().replace(".0/24", ".0/20") if LONG else network()}
+        more["ranges"] = {"services": str(ip_network(network()).supernet(new_prefix=20)) if LONG else network()}
     proxy = Proxy("default", "client", dns_port=free_port())
     async with (
         publishing(tmp_path, CLIENT, **more) as published,
