@@ -95,9 +95,9 @@ async def test_a_client_that_is_gone_costs_nobody_else_an_answer(make: Make, lis
     """Replies to closed ports come back as ICMP errors on the listener's socket."""
     async with listening(make, listen) as (endpoint, _):
         for _ in range(50):
-            with client(endpoint, host) as gone:
-                gone.send(b"x")
             with client(endpoint, host) as asker:
+                with client(endpoint, host) as gone:  # on another port, since the asker has its own already
+                    gone.send(b"x")
                 asker.send(b"y")
                 assert await receive(asker) == b"re:y"
 
