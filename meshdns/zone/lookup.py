@@ -130,7 +130,7 @@ def lookup_further(get: Get, question: Question, zones: Zones) -> Answer:
     apex = zones.apex_of(name)
     if name == apex and qtype == SOA:
         return Answer(Found.APEX, b"", 0, name)
-    if exists(get, name):
+    if _exists(get, name):
         zone = name if apex is None else apex  # a name outside the zones denies for itself alone
         at = len(name) - len(zone)
         return Answer(_NODATA, b"", at, name) if qtype != ANY else _existing(get, Found.EXACT, name, qtype, at)
@@ -145,12 +145,12 @@ def lookup_further(get: Get, question: Question, zones: Zones) -> Answer:
             return _existing(get, Found.LENIENT, spelled, qtype, at)
     if get(WILDCARDS) is not None:
         wildcard = b"\x01*" + _closest_encloser(get, name, apex, lenient=zones.is_lenient(apex))
-        if exists(get, wildcard):
+        if _exists(get, wildcard):
             return _existing(get, Found.WILDCARD, wildcard, qtype, at)
     return Answer(Found.NXDOMAIN if zones.all_delivered(get) else Found.NOT_READY, b"", at)
 
 
-def exists(get: Get, name: bytes) -> bool:
+def _exists(get: Get, name: bytes) -> bool:
     """Tell whether *name* has a record or is between one and its zone: see ``zone.entries`` for how that is known."""
     if get(name + _A) is not None or get(name) is not None:
         return True
@@ -185,7 +185,7 @@ def _every_dot(name: bytes, at: int) -> bytes | None:
 def _closest_encloser(get: Get, name: bytes, apex: bytes, *, lenient: bool) -> bytes:
     """Give the longest existing ancestor of *name* (RFC 4592 §3.3.1); the apex always exists."""
     for parent in parents(name):
-        if parent == apex or exists(get, parent):
+        if parent == apex or _exists(get, parent):
             return parent
         spelled = _every_dot(parent, len(parent) - len(apex)) if lenient else None
         if spelled is not None and get(LENIENT + spelled) is not None:
